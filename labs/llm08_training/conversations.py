@@ -8,7 +8,9 @@ line, and stops the reading or is skipped.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from itertools import islice
+from shlex import quote
 from typing import Any, cast
 
 from labs.course.cards import WRONG_USAGE, Card
@@ -68,8 +70,21 @@ def _messages(row: Row) -> list[Message]:
         user, assistant = _pair(row, request, response)
         _append(user, row, names.get("context", "context"))  # as in Dolly's rows
         return [user, assistant]
-    fix = f"{SHAPES}; or any two columns with --columns REQUEST,RESPONSE"
-    raise BadRow(f"it has {', '.join(map(str, row)) or 'nothing'}; wanted: {fix}")
+    why = f"it has {', '.join(map(str, row)) or 'nothing'}; wanted: {SHAPES}; or any two columns"
+    raise BadRow(why, _columns_of(row, ()))
+
+
+def _columns_of(row: Row, wanted: tuple[str, ...]) -> str:
+    """Return the option that names two of a row's columns, those most like the wanted ones."""
+    names = [str(name) for name in row]
+    if len(names) < 2:
+        return ""
+    simple = {name.strip().lower(): name for name in reversed(names)}
+    near = [get_close_matches(name.strip().lower(), simple, 1) for name in wanted]
+    chosen = [simple[found[0]] for found in near if found]
+    if len(set(chosen)) < 2:
+        chosen = names[:2]
+    return f"--columns {quote(','.join(chosen))}"
 
 
 def _append(user: Message, row: Row, name: str) -> None:
@@ -82,11 +97,15 @@ def _pair(row: Row, request: str, response: str) -> list[Message]:
     """Return a request and its response from two columns."""
     for name in (request, response):
         if name not in row:
-            raise BadRow(f"it has no column {name!r}, but {', '.join(map(str, row))}")
-    return [
+            why = f"it has no column {name!r}, but {', '.join(map(str, row))}"
+            raise BadRow(why, _columns_of(row, (request, response)))
+    turns = [
         _message("user", request, row[request]),
         _message("assistant", response, row[response]),
     ]
+    if not turns[1]["content"]:
+        raise BadRow(f"its column {response!r} is empty, so there is nothing to learn")
+    return turns
 
 
 def _checked(messages: list[Message]) -> list[Message]:
@@ -163,7 +182,7 @@ class Conversations:
                     if self.refuse:
                         self.refuse(messages)
                 except BadRow as bad:
-                    self._note(f"{source}, {where}: {bad}")
+                    self._note(f"{source}, {where}: {bad}", bad.fix)
                     continue
                 yield {"messages": messages}
                 good += 1
@@ -172,10 +191,11 @@ class Conversations:
             what = f"{self.name} has no conversation."
             raise Card(what, why, f"rows with {SHAPES}", WRONG_USAGE)
 
-    def _note(self, problem: str) -> None:
+    def _note(self, problem: str, fix: str) -> None:
         if not self.skip:
-            fix = "correct the row; or add --bad-rows skip"
-            stop_all(Card("A row of the dataset is bad.", problem, fix, WRONG_USAGE))
+            what = "The dataset's columns aren't known." if fix else "A row of the dataset is bad."
+            fix = fix or "correct the row; or add --bad-rows skip"
+            stop_all(Card(what, problem, fix, WRONG_USAGE))
         self.skipped += 1
         if len(self.reported) < REPORTED:
             self.reported.append(problem)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from labs.course.cards import WRONG_USAGE, Card
-from labs.kit import Checkpoints, Lab, Run, assets
+from labs.kit import Checkpoints, Lab, Run, assets, model_files
 from labs.kit.run.processes import is_main, stop_all
 from labs.llm08_training import conversations, figures, word_tasks
 from labs.llm08_training.precision import train_last_blocks
@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 IGNORED = -100
 TESTED = 32  # rows for the test
-SHOWN = 4  # test rows whose responses are shown
+SHOWN = 8  # test rows whose responses are shown
 WRITTEN = 48  # tokens of a shown response to own data, at most
 WRITTEN_TASKS = 24  # the same for the word tasks, whose longest response has about 12
 SMALLEST_LENGTH = 16  # tokens; a template alone has about as many
@@ -220,7 +220,7 @@ def save(run: Run, model: Any, words: Any, facts: dict[str, Any]) -> Path:
     model.to(torch.bfloat16).save_pretrained(folder)
     words.save_pretrained(folder)
     template = Path(__file__).with_name("own_data_card.md").read_text(encoding="utf-8")
-    (folder / "README.md").write_text(template.format(**facts), encoding="utf-8")
+    model_files.write_card(folder, template.format(**facts))
     return folder
 
 
@@ -263,6 +263,7 @@ def train_smollm2(run: Run, parts: Parts) -> str:
         facts = {"name": Path(run.options.dataset).name, "rows": len(training), "steps": how.steps}
         facts |= {"batch": how.batch, "length": length, "before": before, "after": after}
         facts |= {"base": run.options.model or "SmolLM2-135M-Instruct", "seed": run.seed}
+        facts |= {"used": min(len(training), how.steps * how.batch)}
         facts |= {"request": repr(texts[0][0]), "tests": len(test), "cut": rows.cut}
         folder = save(run, done.model, words, facts)
         run.say(f"The model is in {folder}. Talk to it: invoke chat {folder}")

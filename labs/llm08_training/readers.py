@@ -4,13 +4,16 @@ Each row comes with its place, such as "line 7". A row that can't be read is a B
 that would take too much memory: a file from somebody else may have a line of a gigabyte.
 """
 
+import codecs
 import csv
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any
 
 from labs.course.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
@@ -21,7 +24,15 @@ TOO_LONG = f"it has more than {LARGEST_ROW / 1e6:.0f} MB"
 
 
 class BadRow(ValueError):
-    """A row that isn't a conversation; the message says why."""
+    """A row that isn't a conversation; the message says why.
+
+    Attributes:
+        fix: what to do, if it isn't the row that is to be changed.
+    """
+
+    def __init__(self, why: str, fix: str = "") -> None:
+        super().__init__(why)
+        self.fix = fix
 
 
 def sources(name: str, online: bool) -> list[tuple[str, Callable[[], Records]]]:
@@ -43,8 +54,7 @@ def sources(name: str, online: bool) -> list[tuple[str, Callable[[], Records]]]:
     if path.is_file():
         return [(name, _reader(path))]
     if path.suffix.lower() in _READERS or name.startswith((".", "/")):
-        fix = f"put it into work/: work/{path.name}"
-        raise Card(f"There is no {name}.", VISIBLE_FOLDERS, fix, WRONG_USAGE)
+        raise Card(f"There is no {name}.", *_instead_of(path), WRONG_USAGE)
     if not online:
         raise Card(
             f"There is no file or folder {name}, and the hub is off.",
@@ -53,6 +63,17 @@ def sources(name: str, online: bool) -> list[tuple[str, Callable[[], Records]]]:
             WRONG_USAGE,
         )
     return [(name, lambda: _of_hub(name))]
+
+
+def _instead_of(missing: Path) -> tuple[str, str]:
+    """Return why a file isn't there, and what to name instead."""
+    if not missing.parent.is_dir() or missing.parent == Path():
+        return VISIBLE_FOLDERS, f"put it into work/: work/{missing.name}"
+    there = [file.name for file in missing.parent.iterdir() if file.suffix.lower() in _READERS]
+    near = get_close_matches(missing.name, there, 1) or sorted(there)[:1]
+    if not near:
+        return f"{missing.parent} has no data.", f"put the file into {missing.parent}"
+    return f"{missing.parent} has {near[0]}.", f"--dataset {quote(str(missing.parent / near[0]))}"
 
 
 def _refuse_links_out(folder: Path, files: list[Path]) -> None:
@@ -77,7 +98,22 @@ def _reader(file: Path) -> Callable[[], Records]:
     if not os.access(file, os.R_OK):
         why = "You have no permission to read it."
         raise Card(f"{file} can't be read.", why, f"chmod a+r {file}", WRONG_USAGE)
+    _refuse_utf16(file)
     return lambda: read(file)
+
+
+def _refuse_utf16(file: Path) -> None:
+    """Check that a file doesn't begin with UTF-16's mark, as some programs' "Unicode" does.
+
+    Raises:
+        Card: if it does.
+    """
+    with file.open("rb") as start:
+        mark = start.read(2)
+    if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        new = file.with_name(f"utf8-{file.name}")
+        fix = f"iconv -f UTF-16 -t UTF-8 {quote(str(file))} > {quote(str(new))}"
+        raise Card(f"{file} is in UTF-16.", "Rows are read as UTF-8.", fix, WRONG_USAGE)
 
 
 def _of_jsonl(file: Path) -> Records:
@@ -107,6 +143,11 @@ def _bounded(file: IO[Any]) -> Iterator[Any]:
         yield None
 
 
+def _bounded_first(file: IO[str]) -> str | None:
+    """Return the first line of a file; None if it is too long, or if there is none."""
+    return next(_bounded(file), None)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object; JSON itself says nothing about a name that occurs twice."""
     row = dict(pairs)
@@ -121,8 +162,10 @@ def _of_csv(file: Path) -> Records:
     csv.field_size_limit(LARGEST_ROW)  # else 131,072 characters
     # invalid UTF-8 becomes lone surrogates, which messages_of refuses, row by row
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        separator = max(",;\t", key=(_bounded_first(text) or "").count)  # a comma if none occurs
+        text.seek(0)
         lines = _CsvLines(text)
-        reader = csv.reader(lines, strict=True)
+        reader = csv.reader(lines, delimiter=separator, strict=True)
         columns = next(reader, list[str]())
         while True:
             where = f"line {reader.line_num + 1}"  # its first line; a row may have several

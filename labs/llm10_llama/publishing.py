@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from labs.kit import Run
+from labs.kit import Run, model_files
 from labs.llm10_llama.conversion import to_transformers
 from labs.llm10_llama.corpus import Text, prompt_of, tokenizer_of
 from labs.llm10_llama.ladder import judged_on, nats, rungs
@@ -42,5 +42,4 @@ def save(model: Any, text: Text, folder: Path, **facts: Any) -> None:
         "sha256": text.sha256,
         "prompt": json.dumps(prompt_of(text), ensure_ascii=False),  # quoted, as in Python
     }
-    filled = TEMPLATE.read_text(encoding="utf-8").format(**card)
-    (folder / "README.md").write_text(filled, encoding="utf-8")
+    model_files.write_card(folder, TEMPLATE.read_text(encoding="utf-8").format(**card))

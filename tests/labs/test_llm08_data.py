@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import subprocess
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,56 @@ def test_a_row_that_the_caller_refuses_is_a_bad_row_with_its_place(
         with pytest.raises(Card) as stopped:
             answers(read)
         assert stopped.value.why == f"{path}, line 2: it holds a mark"
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_csv_file_may_have_semicolons_or_tabs(tmp_path: Path, separator: str) -> None:
+    lines = [separator.join(row) for row in (("question", "answer"), ('"a, b"', "c, d"))]
+    assert answers(Conversations(write(tmp_path / "a.csv", *lines))) == ["c, d"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "fix"),
+    [
+        (None, "--columns 'Customer question,Our reply'"),
+        (("customer Question", "our reply"), "--columns 'Customer question,Our reply'"),
+        (("our reply", "Channel"), "--columns 'Our reply,Channel'"),
+    ],
+)
+def test_unknown_columns_are_a_card_with_the_option_that_names_them(
+    tmp_path: Path, columns: tuple[str, str] | None, fix: str
+) -> None:
+    path = write(tmp_path / "a.csv", "Customer question,Our reply,Channel", "Hi,Hello,web")
+    with pytest.raises(Card, match="columns aren't known") as stopped:
+        list(Conversations(path, columns=columns))
+    assert stopped.value.fix == fix
+    assert "Customer question, Our reply, Channel" in stopped.value.why
+
+
+def test_an_empty_cell_is_named_by_its_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "Q,A", "Hi,Hello", "Hi,")
+    with pytest.raises(Card) as stopped:
+        list(Conversations(path, columns=("Q", "A")))
+    why = "line 3: its column 'A' is empty, so there is nothing to learn"
+    assert stopped.value.why == f"{path}, {why}"
+
+
+def test_a_file_in_utf_16_is_a_card_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "my file.csv", "question,answer\nHi,Hello".encode("utf-16"))
+    with pytest.raises(Card, match="is in UTF-16") as stopped:
+        Conversations(path)
+    assert subprocess.run(stopped.value.fix, shell=True, check=True).returncode == 0
+    assert answers(Conversations(str(tmp_path / "utf8-my file.csv"))) == ["Hello"]
+
+
+def test_a_misspelt_file_is_a_card_with_the_nearest_name(tmp_path: Path) -> None:
+    right = write(tmp_path / "support.csv", "question,answer")
+    with pytest.raises(Card, match="There is no") as stopped:
+        Conversations(str(tmp_path / "suport.csv"))
+    assert stopped.value.fix == f"--dataset {right}"
+    with pytest.raises(Card, match="There is no") as stopped:
+        Conversations("suport.csv")
+    assert stopped.value.fix == "put it into work/: work/suport.csv"
 
 
 def test_a_csv_row_over_several_lines_has_the_number_of_its_first_line(tmp_path: Path) -> None:
@@ -394,7 +445,8 @@ def test_a_link_to_a_file_elsewhere_is_a_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "what", "why"),
     [
-        (lambda at: at / "none.jsonl", "There is no", "work/"),
+        (lambda at: at / "none.jsonl", "There is no", "has no data"),
+        (lambda at: at / "no" / "none.jsonl", "There is no", "work/"),
         (lambda at: at, "has no data", ".parquet"),
         (lambda _: "owner/name", "the hub is off", "--online"),
         (lambda at: write(at / "a.txt", "x"), "has an unknown format", ".csv"),

@@ -426,6 +426,7 @@ def test_adapters_of_llm07_tune_a_saved_model(tmp_path):
     _, folder = saved(tmp_path)
     tuned = llm07.insert(models.open_model(folder), models.ALL, rank=2, alpha=4.0)
     base = tuning.fingerprint(models.open_model(folder))
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1, "others may read all of it"
     text = text_of(tmp_path)
     rows = text.windows(text.anywhere(8, 15, torch.Generator().manual_seed(0)), 15)
     before = tuning.loss_on(tuned, rows).item()

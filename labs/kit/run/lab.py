@@ -14,8 +14,8 @@ from labs.kit.report.figure_style import use_style
 from labs.kit.run import sheet_process
 from labs.kit.run.devices import PRODUCT, choose_precision
 from labs.kit.run.filled_sheet import open_sheet
-from labs.kit.run.processes import group_size, nodes, run_ranks
-from labs.kit.run.resume import require_checkpoints
+from labs.kit.run.processes import group_size, is_main, nodes, run_ranks
+from labs.kit.run.resume import require_checkpoints, say_how_to_resume
 from labs.kit.run.run import Run
 from labs.kit.run.session import ClosingFunction, Session
 
@@ -155,10 +155,15 @@ class Lab:
         return self._run(settings)
 
     def _run(self, settings: Settings) -> int:
-        with self._session(settings) as session:
-            if settings.only:
-                return self._run_one(session, settings.only)
-            return self._run_all(session)
+        try:
+            with self._session(settings) as session:
+                if settings.only:
+                    return self._run_one(session, settings.only)
+                return self._run_all(session)
+        except KeyboardInterrupt:
+            if is_main():
+                say_how_to_resume(self.lesson, settings)
+            raise
 
     def _session(self, settings: Settings) -> Session:
         defaults = {name: self._parser.get_default(name) for name in vars(settings.own)}

@@ -1,5 +1,6 @@
 """Where the checkpoints of a lab are, and whether there are any to resume from."""
 
+import sys
 from pathlib import Path
 
 from labs.course.cards import WRONG_USAGE, Card
@@ -11,6 +12,13 @@ from labs.kit import atomic_folder
 def checkpoints_folder(lesson: Lesson, settings: Settings) -> Path:
     """Return the folder of all checkpoints of a lab, beside its runs."""
     return settings.outputs / lesson.name / "checkpoints"
+
+
+def say_how_to_resume(lesson: Lesson, settings: Settings) -> None:
+    """Print where the checkpoints of an interrupted run are, if it has any."""
+    folder = checkpoints_folder(lesson, settings)
+    if any(atomic_folder.all_in(one) for one in folder.glob("*")):
+        print(f"\nThe checkpoints are in {folder}: the same command resumes.", file=sys.stderr)
 
 
 def require_checkpoints(lesson: Lesson, settings: Settings) -> None:
