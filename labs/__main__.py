@@ -6,6 +6,6 @@ from labs.kit.run import stop_request
 from labs.kit.run.processes import leave
 
 if __name__ == "__main__":
-    stop_request.ignore()
+    stop_request.hold()
     end_with_launcher()
     leave(main())
