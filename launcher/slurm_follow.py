@@ -6,19 +6,12 @@ import time
 from pathlib import Path
 
 from launcher import slurm_jobs
-from launcher.cards import Card, print_status
+from launcher.cards import print_status
 from launcher.interrupts import Interrupted
+from launcher.slurm_ends import exit_code
 from launcher.slurm_jobs import Job, NoController
 
 SECONDS_BETWEEN_LOOKS = 1
-KILLED_BY_LIMIT = 15  # TERM, the signal that Slurm reports for a job that reached its limit
-_ENDS = {
-    "TIMEOUT": ("reached its time limit", "--time with more minutes, such as --time 120"),
-    "CANCELLED": ("was cancelled", "invoke lab … again"),
-    "PREEMPTED": ("made room for a job of higher priority", "invoke lab … again"),
-    "NODE_FAIL": ("lost a node", "sinfo -R shows why; then invoke lab … again"),
-    "OUT_OF_MEMORY": ("needed more memory than it had", '--slurm-options "--mem=32G"'),
-}
 
 
 def follow(number: str) -> int:
@@ -32,7 +25,7 @@ def follow(number: str) -> int:
         Interrupted: After Ctrl-C.
     """
     try:
-        return _exit_code(_watch(number))
+        return exit_code(_watch(number))
     except Interrupted as interrupted:  # as long as it lives, no other is raised
         by_key = interrupted.args == (signal.SIGINT,)
         if by_key and sys.stdin.isatty() and sys.stderr.isatty():
@@ -53,13 +46,15 @@ def _watch(number: str) -> Job:
         except NoController:
             job = None
             description = "is unknown: Slurm's controller doesn't respond; trying again"
+        if job is not None and job.has_ended:
+            _show_output(job.log, read)
+            print_status(f"Job {number} {description}.")
+            return job
         if description != shown:
             print_status(f"Job {number} {description}.")
             shown = description
         if job is not None:
             read = _show_output(job.log, read)
-            if job.has_ended:
-                return job
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -74,26 +69,6 @@ def _show_output(log: Path, start: int) -> int:
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
     return start + len(data)
-
-
-def _exit_code(job: Job) -> int:
-    """Return the exit code of a job that has ended, as a shell would report it.
-
-    Raises:
-        Card: If Slurm ended it, or it couldn't start.
-    """
-    if job.state == "COMPLETED":
-        return 0
-    code = 128 + job.signal if job.signal else job.exit_status
-    if job.state == "FAILED" and job.exit_status:
-        return job.exit_status
-    why, fix = _ENDS.get(job.state, ("couldn't run", f"scontrol show job {job.number}"))
-    raise Card(
-        f"Job {job.number} {why}.",
-        f"Slurm reports {job.state}, exit code {job.exit_status}, signal {job.signal}.",
-        f"{fix}; its output: {job.log}",
-        code or 128 + KILLED_BY_LIMIT,
-    )
 
 
 def _cancel_or_leave(number: str) -> None:

@@ -32,6 +32,7 @@ class Job:
     exit_status: int = 0
     signal: int = 0
     log: Path = Path()
+    script: Path = Path()
 
     @property
     def has_ended(self) -> bool:
@@ -42,11 +43,21 @@ class Job:
     def description(self) -> str:
         """Return its state in words that follow "job 12"."""
         if self.state in WAITING:
-            reason = "" if self.reason in ("", "None") else f" ({self.reason})"
-            return f"waits in the queue{reason}"
-        if self.state in RUNNING:
-            return f"runs on {self.nodes}" if self.state == "RUNNING" else self.state.lower()
-        return f"ended: {self.state}"
+            return "waits in the queue" + _why_it_waits(self.reason)
+        if self.state == "RUNNING":
+            return f"runs on {self.nodes}"
+        if self.state == "COMPLETING":
+            return f"is ending; Slurm waits for {self.nodes} (sinfo marks a silent node with *)"
+        return self.state.lower() if self.state in RUNNING else f"ended: {self.state}"
+
+
+def _why_it_waits(reason: str) -> str:
+    if reason in ("", "None"):
+        return ""
+    reason = reason.replace("_", " ")  # scontrol writes a sentence so
+    down = "DOWN" in reason or "ReqNodeNotAvail" in reason
+    hint = "; sinfo -R lists the nodes that are down or drained" if down else ""
+    return f" ({reason}){hint}"
 
 
 def submit(script: Path) -> str:
@@ -97,6 +108,7 @@ def parse(line: str) -> Job:
         int(status),
         int(number or 0),
         Path(fields.get("StdOut", "")),
+        Path(fields.get("Command", "")),
     )
 
 

@@ -5,7 +5,7 @@ import secrets
 import shlex
 from dataclasses import dataclass
 
-from launcher import ROOT, environment, runtime, slurm_jobs, slurm_runtime
+from launcher import ROOT, environment, folder_problems, runtime, slurm_jobs, slurm_runtime
 from launcher.cards import WRONG_USAGE, Card, print_status, refuse_value
 from launcher.detect_gpus import detect
 from launcher.file_owner import file_owner, give_to, make_writable_folder
@@ -146,7 +146,11 @@ def _stack(stack: str, gpus: int) -> tuple[str, str]:
 def _submit(job: BatchJob) -> str:
     owner = file_owner()
     make_writable_folder(FOLDER, owner)
-    job.path.write_text(render(job), encoding="utf-8")
+    try:
+        job.path.write_text(render(job), encoding="utf-8")
+    except OSError as error:
+        job.path.unlink(missing_ok=True)
+        raise folder_problems.cannot_create(job.path, error) from error
     give_to(owner, [job.path])
     return slurm_jobs.submit(job.path)
 

@@ -8,6 +8,7 @@ from launcher.lab_service import shell_line
 from launcher.slurm_runtime import Shape, Start
 
 PREFIX = "llm-labs-"  # of the names of our jobs
+AGAIN = "Slurm starts this job again."  # in the output, after that of an earlier start
 _HEAD = """\
 #!/bin/bash
 # {title}. `invoke lab … --on slurm` wrote this. To submit it again:
@@ -16,6 +17,9 @@ _HEAD = """\
 set -euo pipefail
 # A training shows this when Slurm asks it to stop before the time limit.
 export LABS_CONTINUE={again}
+if [ "${{SLURM_RESTART_COUNT:-0}}" != 0 ]; then
+    echo "{started_again}"
+fi
 """
 _RENDEZVOUS = """
 # The processes meet at the address by which Slurm itself reaches the first node.
@@ -23,7 +27,7 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_ADDR=$(scontrol --oneliner show node "$first" | sed -E 's/.* NodeAddr=([^ ]*).*/\\1/')
 export MASTER_ADDR MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
 """
-# USR1 is ignored until a training listens: it would end a process.
+# USR1 would end a process that doesn't handle it.
 _STEP = """
 # If a task fails, Slurm ends the others.
 srun --kill-on-bad-exit=1 bash -c '
@@ -80,7 +84,8 @@ def render(job: BatchJob) -> str:
     directives = "\n".join(f"#SBATCH {line}" for line in _directives(job))
     path = shlex.quote(str(job.path))
     again = shlex.quote(f"sbatch {path}")
-    parts = [_HEAD.format(title=title, path=path, directives=directives, again=again)]
+    texts = {"path": path, "again": again, "started_again": AGAIN}
+    parts = [_HEAD.format(title=title, directives=directives, **texts)]
     if number > 1:
         parts.append(_RENDEZVOUS)
     if job.start.exports:

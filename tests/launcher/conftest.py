@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from tests.conftest import Clone, _fresh_clone
 from tests.launcher.device_trees import add_nvidia_gpu, nvidia_driver
 from tests.launcher.gpu_host import Host, add_gpu, add_kfd, build_small, use_small_images
-from tests.launcher.slurm_cluster import Cluster
+from tests.launcher.slurm_cluster import Cli, Cluster, stand_in_environment
 
 import pytest
 
@@ -77,10 +79,29 @@ def h100(host: Host) -> Host:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster.new(tmp_path_factory.mktemp("slurm"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
+def cluster() -> Iterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="llm-labs-slurm-") as folder:
+        Path(folder).chmod(0o755)  # other users have to read its configuration
+        made = Cluster.new(Path(folder))
+        try:
+            made.start()
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture(scope="module")
+def their_clone(snapshot: Path) -> Iterator[Clone]:
+    """Copy this clone once, with a stand-in for the environment: bare labs need only Python."""
+    clone = _fresh_clone(snapshot)
+    for stack, gfx in (("cpu", ""), ("rocm", "gfx942")):
+        python = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+        stand_in_environment(clone, python, stack, gfx)
+    yield clone
+    clone.close()
+
+
+@pytest.fixture
+def cli(cluster: Cluster, their_clone: Clone) -> Cli:
+    (their_clone.outputs / "go").unlink(missing_ok=True)
+    return Cli(cluster, their_clone)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.environment import required_environment
 from tests.conftest import PATIENCE, Clone, Ended, Running
 
 import pytest
@@ -219,6 +220,18 @@ class Cli:
     def go(self) -> None:
         self.clone.outputs.mkdir(exist_ok=True)
         (self.clone.outputs / "go").touch()
+
+
+def stand_in_environment(clone: Clone, python: str, stack: str = "cpu", gfx: str = "") -> None:
+    """Make a folder that the launcher takes for a finished environment, with this Python."""
+    folder = clone.path / ".lab-env" / required_environment(stack, gfx).folder.name
+    (folder / "venv" / "bin").mkdir(parents=True)
+    (folder / "home").mkdir()
+    file = folder / "venv" / "bin" / "python"
+    file.write_text(python)
+    file.chmod(0o755)
+    (folder / "home" / "stack.json").write_text("{}")
+    folder.with_suffix(".lock").touch()
 
 
 def number_of(text: str) -> str:

@@ -6,18 +6,15 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from launcher import slurm_lab
 from launcher.cards import Card
-from launcher.environment import required_environment
 from launcher.lab_command import LabCommand
 from launcher.slurm_jobs import parse
-from tests.conftest import BIN, Clone, _fresh_clone
+from tests.conftest import BIN, Clone
 from tests.kit.training.trainings import TRAINS, Training
-from tests.launcher.slurm_cluster import Cli, Cluster, number_of, submitted
+from tests.launcher.slurm_cluster import Cli, number_of, submitted
 
 import pytest
 
@@ -45,30 +42,6 @@ time.sleep(600)
 
 
 TRAIN = ("lab", "LLM90", "--on", "slurm", "--nodes", "2", "--processes", "2", "--precision", "fp32")
-
-
-@pytest.fixture(scope="module")
-def their_clone(snapshot: Path) -> Iterator[Clone]:
-    """Copy this clone once, with a stand-in for the environment: bare labs need only Python."""
-    clone = _fresh_clone(snapshot)
-    for stack, gfx in (("cpu", ""), ("rocm", "gfx942")):
-        name = required_environment(stack, gfx).folder.name
-        python = clone.path / ".lab-env" / name / "venv" / "bin" / "python"
-        python.parent.mkdir(parents=True)
-        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-        python.chmod(0o755)
-        home = clone.path / ".lab-env" / name / "home"
-        home.mkdir()
-        (home / "stack.json").write_text("{}")
-        (clone.path / ".lab-env" / f"{name}.lock").touch()
-    yield clone
-    clone.close()
-
-
-@pytest.fixture
-def cli(cluster: Cluster, their_clone: Clone) -> Cli:
-    (their_clone.outputs / "go").unlink(missing_ok=True)
-    return Cli(cluster, their_clone)
 
 
 def test_a_job_runs_on_two_nodes_and_its_output_and_exit_code_are_the_command_s(cli: Cli) -> None:

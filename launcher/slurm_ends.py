@@ -1,0 +1,86 @@
+"""How a job of Slurm ended: its exit code as a shell would report it, or a card."""
+
+import re
+import shlex
+import shutil
+
+from launcher import slurm_script
+from launcher.cards import Card
+from launcher.slurm_jobs import Job
+
+KILLED_BY_LIMIT = 15  # TERM, the signal that Slurm reports for a job that reached its limit
+FULL = 2**20  # bytes: with less free space, the end of an output can be missing
+_CONTINUE = "{again}, which continues from the last checkpoint"
+_MORE_MEMORY = "{again}; with more memory: sbatch --mem=32G …"
+_ENDS = {
+    "TIMEOUT": ("reached its time limit", f"{_CONTINUE}; with more time: sbatch --time=120 …"),
+    "CANCELLED": ("was cancelled", _CONTINUE),
+    "PREEMPTED": ("made room for a job of higher priority", _CONTINUE),
+    "NODE_FAIL": ("lost a node", f"{_CONTINUE}; sinfo -R shows why the node is down"),
+    "OUT_OF_MEMORY": ("needed more memory than it had", _MORE_MEMORY),
+}
+_TASK = re.compile(r"^srun: error: (\S+): (tasks? [^:]+): (.+)$", re.MULTILINE)
+
+
+def exit_code(job: Job) -> int:
+    """Return the exit code of a job that has ended.
+
+    Raises:
+        Card: If Slurm ended the job, or it couldn't start, or the lab couldn't say why it failed.
+    """
+    if job.state == "COMPLETED":
+        return 0
+    code = 128 + job.signal if job.signal else job.exit_status
+    if job.state == "FAILED" and job.exit_status:
+        if card := _full_disk(job) or _killed_task(job):
+            raise card
+        return job.exit_status
+    why, fix = _ENDS.get(job.state, ("couldn't run", f"scontrol show job {job.number}"))
+    raise Card(
+        f"Job {job.number} {why}.",
+        f"Slurm reports {job.state}, exit code {job.exit_status}, signal {job.signal}.",
+        f"{fix.format(again=_again(job))}; its output: {job.log}",
+        code or 128 + KILLED_BY_LIMIT,
+    )
+
+
+def _full_disk(job: Job) -> Card | None:
+    """Return the card for an output that may lack its end, and with it the lab's own card."""
+    folder = job.log.parent
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return None
+    if free >= FULL:
+        return None
+    return Card(
+        f"Job {job.number} failed, and the disk of its output is full.",
+        f"{free:,} bytes are free in {folder}; the end of {job.log.name} may be missing.",
+        f"free space (df -h {shlex.quote(str(folder))}), then {_again(job)}",
+        job.exit_status,
+    )
+
+
+def _killed_task(job: Job) -> Card | None:
+    """Return the card if a signal ended the first task that ended, so that it printed nothing."""
+    try:
+        text = job.log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = _TASK.search(text.rpartition(slurm_script.AGAIN)[2])
+    if not found or found[3].startswith("Exited with exit code"):
+        return None
+    node, tasks, end = found.groups()
+    killed = "Most often the kernel does that, when memory runs out."
+    why = killed if end.startswith("Killed") else "Native code probably crashed."
+    return Card(
+        f"Job {job.number} failed. Slurm reports {end!r} for {tasks} on {node}.",
+        f"{why} Slurm then ended the other tasks.",
+        _MORE_MEMORY.format(again=_again(job)),
+        job.exit_status,
+    )
+
+
+def _again(job: Job) -> str:
+    """Return the command that submits a job again."""
+    return f"sbatch {shlex.quote(str(job.script))}"

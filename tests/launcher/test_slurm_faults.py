@@ -1,0 +1,219 @@
+"""Faults of a Slurm cluster while a lab's job waits or runs: what the user sees, and what is left.
+
+They happen for real, on a controller and two node daemons.
+"""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from launcher import slurm_ends
+from launcher.cards import Card
+from launcher.slurm_jobs import Job
+from launcher.slurm_script import AGAIN
+from tests.conftest import SOMEBODY, Clone, Running, _fresh_clone, as_user
+from tests.launcher.slurm_cluster import Cli, Cluster, number_of, stand_in_environment, submitted
+
+import pytest
+
+WAITING = """
+print(f"process {os.getpid()} runs on {os.environ['SLURMD_NODENAME']}.", flush=True)
+wait_for("go")
+"""
+WRITES = """
+print("begun", flush=True)
+wait_for("go")
+print("x" * 10_000, flush=True)
+(OUTPUTS / "result.txt").write_text("x" * 10_000)
+"""
+TWO_NODES = ("--nodes", "2")
+SOMEBODY_ELSE = SOMEBODY + 1
+# Slurm wants to know the names of users. Only the cluster's mount namespace has these two.
+USERS = f"""
+for file in passwd group; do
+    cp /etc/$file /run/slurm/$file
+    mount --bind /run/slurm/$file /etc/$file
+done
+for user in ada:x:{SOMEBODY}:{SOMEBODY} bob:x:{SOMEBODY_ELSE}:{SOMEBODY_ELSE}; do
+    echo "$user::/:/bin/sh" >> /etc/passwd
+    echo "${{user%:*}}:" >> /etc/group
+done
+"""
+# What stands in for the Python of an environment, which other users may not read here.
+THEIR_PYTHON = (
+    "#!/bin/sh\nid -un\nwhile [ ! -e outputs/go ]; do sleep 0.1; done\ntouch outputs/end\n"
+)
+
+
+def processes_on(running: Running, count: int) -> dict[str, int]:
+    """Wait for a job's processes; return their numbers by node, or by order."""
+    pattern = re.compile(r"process (\d+) runs on (\w+)\.")
+    running.wait_for(lambda: len(pattern.findall(running.out)) >= count)
+    return {node: int(number) for number, node in pattern.findall(running.out)}
+
+
+def test_a_killed_process_is_a_card_with_the_command_that_continues(cli: Cli) -> None:
+    running = cli.lab(WAITING, *TWO_NODES, "--processes", "2")
+    processes = processes_on(running, 2)
+    os.kill(processes["n2"], signal.SIGKILL)
+    ended = running.ended()
+    assert ended.code == 128 + signal.SIGTERM, ended
+    assert "Slurm reports 'Killed' for task 1 on n2." in ended.err
+    (script,) = re.findall(r"fix: sbatch (\S+);", ended.err)
+    assert Path(script).is_file()
+    assert not any(Path(f"/proc/{process}").exists() for process in processes.values())
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("", None),
+        ("srun: error: n1: task 0: Exited with exit code 1\nsrun: error: n2: task 1: Killed", None),
+        ("srun: error: n2: tasks 2-3: Killed\nsrun: error: n1: task 0: Killed", "tasks 2-3 on n2"),
+        ("srun: error: n1: task 0: Segmentation fault (core dumped)", "Native code"),
+        (f"srun: error: n1: task 0: Killed\n{AGAIN}\n", None),
+        (f"srun: error: n1: task 0: Killed\n{AGAIN}\nsrun: error: n2: task 1: Killed", "1 on n2"),
+    ],
+)
+def test_the_first_task_that_failed_since_the_job_s_last_start_decides(
+    tmp_path: Path, output: str, says: str | None
+) -> None:
+    log = tmp_path / "7.log"
+    log.write_text(output)
+    job = Job("7", "llm-labs-LLM10", "FAILED", exit_status=143, log=log, script=Path("/a b.sbatch"))
+    if says is None:
+        assert slurm_ends.exit_code(job) == 143
+        return
+    with pytest.raises(Card) as raised:
+        slurm_ends.exit_code(job)
+    assert says in f"{raised.value.what} {raised.value.why}"
+    assert raised.value.fix.startswith("sbatch '/a b.sbatch'")
+
+
+def test_a_full_shared_folder_is_a_card_though_the_output_lacks_its_end(cli: Cli) -> None:
+    outputs = str(cli.clone.outputs)
+    ask = cli.cluster.ask
+    cli.clone.outputs.mkdir(exist_ok=True)
+    ask("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", outputs)
+    try:
+        running = cli.lab(WRITES)
+        running.wait_for("begun")
+        ask("dd", "if=/dev/zero", f"of={outputs}/filled", "bs=4k")
+        ask("touch", f"{outputs}/go")
+        ended = running.ended()
+        before = ask("ls", f"{outputs}/slurm")
+        second = cli.run("lab", "LLM91", "--on", "slurm")
+        after = ask("ls", f"{outputs}/slurm")
+    finally:
+        ask("umount", outputs)
+    assert ended.code == 1, ended
+    number = number_of(ended.err)
+    assert f"Job {number} failed, and the disk of its output is full." in ended.err
+    assert re.search(rf"fix: free space \(df -h {outputs}/slurm\), then sbatch \S+", ended.err)
+    assert second.code == 3 and "The disk is full." in second.err, second
+    assert before == after, "no half script is left"
+
+
+def test_a_job_goes_on_while_its_nodes_are_drained_and_the_next_one_waits(cli: Cli) -> None:
+    drained = ("scontrol", "update", "nodename=n[1-2]")
+    running = cli.lab(WAITING)
+    processes_on(running, 1)
+    cli.cluster.ask(*drained, "state=drain", "reason=repair")
+    try:
+        waiting = cli.start("lab", "LLM91", "--on", "slurm")
+        waiting.wait_for("; sinfo -R lists the nodes that are down or drained")
+        cli.go()
+        assert running.ended().code == 0, running.text
+        assert "waits in the queue (" in cli.run("jobs").out
+    finally:
+        cli.cluster.ask(*drained, "state=resume")
+    assert waiting.ended().code == 0, waiting.text
+
+
+def test_a_job_that_ends_on_a_silent_node_says_so_until_its_daemon_is_back(cli: Cli) -> None:
+    running = cli.lab(WAITING, *TWO_NODES)
+    processes_on(running, 2)
+    cli.cluster.kill("n2")
+    cli.go()
+    running.wait_for("is ending; Slurm waits for n2")
+    cli.cluster.ask("slurmd", "-N", "n2")
+    ended = running.ended()
+    assert ended.code == 0 and "ended: COMPLETED" in ended.err, ended
+
+
+@pytest.fixture
+def two_users(cluster: Cluster, snapshot: Path) -> Iterator[list[tuple[int, Clone]]]:
+    """Return two users with a clone each."""
+    assert cluster.ask("sh", "-c", USERS) == ""
+    users = []
+    for user in (SOMEBODY, SOMEBODY_ELSE):
+        clone = _fresh_clone(snapshot)
+        stand_in_environment(clone, THEIR_PYTHON)
+        clone.bare_lab("pass")
+        clone.give_to(user)
+        users.append((user, clone))
+    yield users
+    for _, clone in users:
+        clone.close()
+
+
+def test_two_users_have_jobs_at_once_and_neither_can_write_into_the_other_s_clone(
+    cluster: Cluster, two_users: list[tuple[int, Clone]]
+) -> None:
+    (ada, hers), (bob, his) = two_users
+
+    def start(user: int, clone: Clone, *words: str) -> Running:
+        enter = [*cluster.enter(clone.path), *as_user(user)]
+        where = {"HOME": str(clone.path), **cluster.variables}
+        return clone.start_invoke(*words, user=enter, **where)
+
+    lab = ("lab", "LLM91", "--on", "slurm", *TWO_NODES, "--slurm-options", "--exclusive")
+    first = start(ada, hers, *lab)
+    first.wait_for("ada\n")
+    second = start(bob, his, *lab)
+    number = submitted(second)
+    second.wait_for("waits in the queue (Resources)")
+    listed = start(bob, his, "jobs").ended().out
+    assert [line.split("\t")[0] for line in listed.splitlines()] == [number], "only his own"
+
+    refused = start(bob, hers, *lab).ended()
+    assert refused.code == 3 and "can't be written" in refused.err, refused
+    assert "git clone" in refused.err
+
+    for _, clone in two_users:
+        (clone.outputs / "go").touch()
+    assert first.ended().code == 0, first.text
+    assert second.ended().code == 0 and "bob\n" in second.out, second.text
+    assert [(clone.outputs / "end").stat().st_uid for clone in (hers, his)] == [ada, bob]
+
+
+@pytest.mark.slow
+def test_a_job_whose_node_fails_starts_again_and_the_node_s_processes_end_with_its_daemon_s_return(
+    their_clone: Clone, tmp_path: Path
+) -> None:
+    """Slurm notices after SlurmdTimeout, which is five minutes by default."""
+    cluster = Cluster.new(tmp_path)
+    with (tmp_path / "slurm.conf").open("a") as settings:
+        settings.write("SlurmdTimeout=15\n")
+    (their_clone.outputs / "go").unlink(missing_ok=True)
+    cli = Cli(cluster, their_clone)
+    try:
+        cluster.start()
+        running = cli.lab(WAITING, *TWO_NODES)
+        number = submitted(running)
+        orphan = processes_on(running, 2)["n2"]
+        cluster.kill("n2")
+        running.wait_for(f"Job {number} waits in the queue (BeginTime)")
+        assert "DUE TO NODE FAILURE" in running.out
+        assert Path(f"/proc/{orphan}").exists(), "nobody could end it"
+        cluster.ask("slurmd", "-N", "n2")
+        cluster.wait_for("end of the orphan", lambda: not Path(f"/proc/{orphan}").exists())
+        # After two minutes. If it starts at once, a late end of its first start can kill it.
+        running.wait_for(AGAIN)
+        cli.go()
+        ended = running.ended()
+    finally:
+        cluster.close()
+    assert ended.code == 0 and "ended: COMPLETED" in ended.err, ended
