@@ -132,7 +132,9 @@ def test_a_job_goes_on_while_its_nodes_are_drained_and_the_next_one_waits(cli: C
     assert waiting.ended().code == 0, waiting.text
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_on_a_silent_node_says_so_until_its_daemon_is_back(cli: Cli) -> None:
+    """When the daemon is back, Slurm takes up to a minute and a half to ask it again."""
     running = cli.lab(WAITING, *TWO_NODES)
     processes_on(running, 2)
     cli.cluster.kill("n2")
