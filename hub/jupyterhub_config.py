@@ -1,6 +1,7 @@
 """JupyterHub's configuration, from what `invoke hub` wrote into workshop/state/."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def running_seats(engine: Any) -> dict[str, Any]:
     """Return the containers of this hub's seats that have GPUs, by learner."""
     own = networks.seat_network(workshop.ident, "")
     filters = {"label": [f"{hub_folder.LABEL}={workshop.ident}", GPUS_LABEL]}
-    containers = engine.containers.list(filters=filters)
+    containers = engine.containers.list(filters=filters, ignore_removed=True)
     return {container.name.removeprefix(own): container for container in containers}
 
 
@@ -44,7 +45,8 @@ def find_leases_again(engine: Any) -> None:
     ]
     for name in leases.find_again(seats):
         print(f"Stopping the seat of {name}: somebody else holds its GPUs.", file=sys.stderr)
-        containers[name].remove(force=True)
+        with suppress(docker.errors.NotFound):  # it has just ended
+            containers[name].remove(force=True)
 
 
 class_folder.lock_solutions(state.WORKSHOP, settings.solutions == "locked")

@@ -5,13 +5,14 @@ container's first process, and no longer. So it needs no hub: it outlives one th
 with the seat, however that ends.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.gpu import Gpu
 from launcher.hub_gpus import HubGpus
-from launcher.lease_process import ProcessTable
+from launcher.lease_process import Process, ProcessTable
 from launcher.lease_report import AllTaken
 from launcher.leases import Leases
 from launcher.select_gpus import gpu_label
@@ -52,9 +53,12 @@ class SeatLeases:
     def take(self, learner: str) -> tuple[Gpu, ...]:
         """Take a lease for a seat; return its GPUs, or none if too many are taken.
 
+        A learner has one seat, so a lease that a failed start has left is released first.
+
         Raises:
             Card: If the folder of leases can't be used.
         """
+        self.release(learner)
         try:
             return self._leases.take(self._gpus.per_seat, _holder(learner))
         except AllTaken:
@@ -77,10 +81,19 @@ class SeatLeases:
 
         A lease is lost if the hub is killed just after it has started a container.
         """
-        held = {lease.process.pid for lease in self._leases.held() if lease.process}
-        return [seat.learner for seat in seats if seat.pid not in held and not self._claim(seat)]
+        # A pid alone isn't enough: a lease can name a process of another PID namespace.
+        held = {lease.process for lease in self._leases.held() if lease.uid == os.geteuid()}
+        return [seat.learner for seat in seats if not self._has_lease(seat, held)]
 
-    def _claim(self, seat: RunningSeat) -> bool:
+    def _has_lease(self, seat: RunningSeat, held: Set[Process | None]) -> bool:
+        """Return whether a seat has a lease now; True if it has ended."""
+        try:
+            process = Process.running(seat.pid, self._processes)
+        except OSError:
+            return True
+        return process in held or self._take_again(seat)
+
+    def _take_again(self, seat: RunningSeat) -> bool:
         gpus = tuple(gpu for gpu in self._gpus.gpus if gpu_label(gpu) in seat.gpus)
         if len(gpus) < len(seat.gpus):
             return False  # the site has taken a GPU away from the hub

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-from contextlib import suppress
 from dataclasses import replace
 
 from hub import learners, networks, seats, state
@@ -12,8 +11,10 @@ from hub.waiting_line import WaitingLine
 from launcher.hub_folder import LABEL
 from launcher.select_gpus import attach
 
+from docker.errors import APIError, NotFound
 from dockerspawner import DockerSpawner
 
+BEING_REMOVED = 409  # the engine's reply; the container has ended by then
 SECONDS_TO_START = 300  # 30 seats that start at once on two cores took up to 180
 workshop = state.load()
 leases = SeatLeases(workshop.gpus) if workshop.gpus else None
@@ -65,8 +66,18 @@ class SeatSpawner(DockerSpawner):
         await asyncio.to_thread(leases.release, self.learner)
 
     async def _remove_container(self):
-        with suppress(OSError):  # includes the SDK's errors: there is none
+        """Remove the container, if there is one.
+
+        Raises:
+            APIError: If the engine can't. Then the container may run, and its GPUs aren't free.
+        """
+        try:
             await self.docker("remove_container", self.container_name, force=True)
+        except NotFound:
+            pass
+        except APIError as error:
+            if error.status_code != BEING_REMOVED:
+                raise
 
     async def create_object(self):
         """Create the folders and the network, then the container."""

@@ -12,15 +12,15 @@ SECONDS_BETWEEN_TRIES = 2
 SECONDS_BETWEEN_MESSAGES = 5
 
 
-class Desk(Protocol):
-    """Where GPUs are taken; `SeatLeases` is one."""
+class GpuPool(Protocol):
+    """The GPUs that seats take and release, such as `SeatLeases`."""
 
     def take(self, learner: str) -> tuple[Gpu, ...]:
-        """Return the GPUs of a learner; none if too many are taken."""
+        """Take GPUs for a learner and return them; none if too many are taken."""
         ...
 
     def release(self, learner: str) -> None:
-        """Give them back."""
+        """Release a learner's GPUs, if there are any."""
         ...
 
 
@@ -36,14 +36,15 @@ class LeftTheLine(Exception):
 class WaitingLine:
     """Learners who wait for GPUs."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, pool: GpuPool) -> None:
         """Create an empty line.
 
         Args:
-            desk: Where GPUs are taken.
+            pool: The GPUs of seats.
         """
-        self._desk = desk
-        self._seen: dict[str, float] = {}  # in the line's order: when each page last asked
+        self._pool = pool
+        # When each learner's page last asked for a message, in the order of the line.
+        self._last_request: dict[str, float] = {}
 
     async def wait(self, name: str) -> tuple[Gpu, ...]:
         """Wait until a learner has GPUs, and return them.
@@ -52,26 +53,26 @@ class WaitingLine:
             LeftTheLine: If the learner closes the page.
             Card: If the leases can't be used.
         """
-        self._seen[name] = monotonic()
+        self._last_request[name] = monotonic()
         try:
             while not (gpus := await self._try(name)):
-                if monotonic() - self._seen[name] > SECONDS_TO_LEAVE:
+                if monotonic() - self._last_request[name] > SECONDS_TO_LEAVE:
                     raise LeftTheLine
                 await asyncio.sleep(SECONDS_BETWEEN_TRIES)
             return gpus
         finally:
-            del self._seen[name]
+            del self._last_request[name]
 
     async def _try(self, name: str) -> tuple[Gpu, ...]:
         """Return GPUs for the first in the line, and none for others."""
-        if next(iter(self._seen)) != name:
+        if next(iter(self._last_request)) != name:
             return ()
-        taking = asyncio.ensure_future(asyncio.to_thread(self._desk.take, name))
+        taking = asyncio.ensure_future(asyncio.to_thread(self._pool.take, name))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
             await asyncio.wait([taking])  # a thread can't be cancelled
-            self._desk.release(name)
+            self._pool.release(name)
             raise
 
     async def messages(self, name: str) -> AsyncGenerator[str]:
@@ -79,9 +80,9 @@ class WaitingLine:
 
         A learner whose page asks for the next message is there.
         """
-        while name in self._seen:
-            self._seen[name] = monotonic()
-            yield _message(list(self._seen).index(name), len(self._seen))
+        while name in self._last_request:
+            self._last_request[name] = monotonic()
+            yield _message(list(self._last_request).index(name), len(self._last_request))
             await asyncio.sleep(SECONDS_BETWEEN_MESSAGES)
 
 

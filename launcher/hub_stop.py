@@ -66,7 +66,7 @@ def _down_command() -> list[str]:
 def _seats_and_networks(engine: Engine) -> tuple[list[Any], list[Any]]:
     """Return the containers and the networks of this clone's seats."""
     only_ours: dict[str, Any] = {"label": f"{LABEL}={hub_folder.identity()}"}
-    seats = engine.client.containers.list(all=True, filters=only_ours)
+    seats = engine.client.containers.list(all=True, filters=only_ours, ignore_removed=True)
     return seats, engine.client.networks.list(filters=only_ours)
 
 

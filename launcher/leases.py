@@ -8,6 +8,7 @@ All calls take milliseconds; call them from one thread or many.
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -55,6 +56,8 @@ class Leases:
         self._folder = folder or lease_folder()
         self._processes = processes or ProcessTable.own()
         self._open: dict[str, tuple[Lease, int]] = {}  # by holder, with the lock's descriptor
+        # A release must not close a descriptor that another thread is handing over.
+        self._own_lock = threading.RLock()
 
     def take(self, count: int, holder: str) -> tuple[Gpu, ...]:
         """Take a lease on the `count` GPUs that the fewest leases are on.
@@ -84,7 +87,7 @@ class Leases:
         Raises:
             OSError: If there is no such process in this PID namespace, or the disk is full.
         """
-        with self._locked():
+        with self._own_lock, self._locked():
             lease, descriptor = self._open[holder]
             bound = replace(lease, process=Process.running(pid, self._processes))
             lease_files.write(descriptor, bound)
@@ -96,16 +99,18 @@ class Leases:
         Raises:
             OSError: As `bind_to_process`; then this object still has the lease.
         """
-        self.bind_to_process(holder, pid)
-        _, descriptor = self._open.pop(holder)
-        os.close(descriptor)
+        with self._own_lock:
+            self.bind_to_process(holder, pid)
+            _, descriptor = self._open.pop(holder)
+            os.close(descriptor)
 
     def release(self, holder: str) -> None:
         """End a lease that this object took, if there is one."""
-        if holder in self._open:
-            lease, descriptor = self._open.pop(holder)
-            lease.path.unlink(missing_ok=True)
-            os.close(descriptor)
+        with self._own_lock:
+            if holder in self._open:
+                lease, descriptor = self._open.pop(holder)
+                lease.path.unlink(missing_ok=True)
+                os.close(descriptor)
 
     def held(self) -> list[Lease]:
         """Return the leases of all users on all GPUs of the machine, the oldest first."""
@@ -132,22 +137,22 @@ class Leases:
 
     def _choose(self, leases: Sequence[Lease], count: int) -> tuple[Gpu, ...]:
         """Return the GPUs for a new lease, in the order of preference."""
-        on = {gpu: [one for one in leases if lease_name(gpu) in one.gpus] for gpu in self._gpus}
+        on = {gpu: [held for held in leases if lease_name(gpu) in held.gpus] for gpu in self._gpus}
         free = [gpu for gpu in self._gpus if self._has_room(on[gpu])]
         own = [gpu for gpu in self._gpus if gpu not in free and self._is_own(on[gpu])]
         ranked = sorted(free, key=lambda gpu: len(on[gpu]))
         ranked += sorted(own, key=lambda gpu: len(on[gpu]))
         if len(ranked) < count:
-            others = [one for one in leases if any(one in on[gpu] for gpu in self._gpus)]
+            others = [held for held in leases if any(held in on[gpu] for gpu in self._gpus)]
             raise AllTaken(self._gpus, count, len(ranked), others)
         chosen = ranked[:count]
         return tuple(gpu for gpu in self._gpus if gpu in chosen)
 
     def _has_room(self, on: Sequence[Lease]) -> bool:
-        return len(on) < min([self._per_gpu, *(one.per_gpu for one in on)])
+        return len(on) < min([self._per_gpu, *(held.per_gpu for held in on)])
 
     def _is_own(self, on: Sequence[Lease]) -> bool:
-        return self._with_own and all(one.with_own and one.uid == os.geteuid() for one in on)
+        return self._with_own and all(held.with_own and held.uid == os.geteuid() for held in on)
 
     @contextmanager
     def _locked(self) -> Generator[list[Lease]]:

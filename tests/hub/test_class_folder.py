@@ -29,6 +29,18 @@ def locked(workshop: Path, lab: str) -> bool:
     return classroom.solutions_locked(lab, workshop / "class")
 
 
+@pytest.mark.parametrize("damaged", [b"", b"\x00\x00", b"\xff", b"one line", b'{"LLM06": 1}'])
+def test_a_file_that_a_power_failure_damaged_is_no_message_and_opens_no_solution(
+    workshop: Path, damaged: bytes
+) -> None:
+    for name in (classroom.MESSAGE, classroom.SOLUTIONS):
+        (workshop / "class" / name).write_bytes(damaged)
+    assert message(workshop) == ""
+    assert locked(workshop, "LLM06")
+    assert open_solutions(workshop, "LLM06", opens=True) == ["LLM06"]
+    assert not locked(workshop, "LLM06") and locked(workshop, "LLM07")
+
+
 def test_a_message_replaces_the_one_before_and_can_be_removed(workshop: Path) -> None:
     assert message(workshop) == ""
     write_message(workshop, "Break until 10:30.", NOW)

@@ -1,6 +1,7 @@
 """GPUs of seats: leases, the line of those who wait, and the container. No hub runs here."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -13,13 +14,14 @@ from pathlib import Path
 from hub import seats, state, waiting_line
 from hub.seat_leases import RunningSeat, SeatLeases
 from hub.waiting_line import LeftTheLine, WaitingLine
-from launcher import hub_folder, hub_gpus, hub_settings
+from launcher import hub_folder, hub_gpus, hub_settings, lease_files
 from launcher.cards import Card
 from launcher.container_spec import ContainerSpec
 from launcher.file_owner import Owner
 from launcher.gpu import AMD, NVIDIA, Gpu
 from launcher.hub_gpus import HubGpus
-from launcher.lease_process import ProcessTable
+from launcher.lease_files import Lease
+from launcher.lease_process import Process, ProcessTable
 from launcher.lease_report import AllTaken, describe
 from launcher.leases import Leases
 from launcher.placement import Placement
@@ -153,6 +155,28 @@ def test_a_running_seat_without_a_lease_is_named_if_somebody_else_has_its_gpu(
     assert len(labs.held()) == 1
 
 
+def test_a_process_of_the_same_number_in_another_container_holds_no_seat_s_lease(
+    folder: Path, container: "subprocess.Popen[bytes]"
+) -> None:
+    elsewhere = Process(container.pid, 1, Process.running(container.pid).boot, namespace=1)
+    lease, descriptor = lease_files.create(
+        folder, Lease("LLM06 in another container", (NODES[1],), process=elsewhere)
+    )
+    os.close(descriptor)
+    assert [one.holder for one in lab(folder).held()] == [lease.holder]
+    assert leases_of(folder).find_again([RunningSeat("ada", container.pid, (NODES[0],))]) == []
+    assert {one.holder for one in lab(folder).held()} == {lease.holder, "seat of ada"}
+
+
+def test_a_seat_that_starts_again_doesn_t_hold_the_gpu_of_its_failed_start_too(
+    folder: Path,
+) -> None:
+    leases = leases_of(folder)
+    assert numbers(leases.take("ada")) == [0]
+    assert numbers(leases.take("ada")) == [0]
+    assert len(lab(folder).held()) == 1
+
+
 def test_no_gpu_is_given_twice_to_seats_and_labs_that_ask_at_once(folder: Path) -> None:
     seats_at_once = leases_of(folder)
 
@@ -186,7 +210,7 @@ def test_seats_share_a_gpu_as_far_as_the_site_says(folder: Path) -> None:
 # The line
 
 
-class Desk:
+class Pool:
     """GPUs to take, which the test adds one by one."""
 
     def __init__(self) -> None:
@@ -205,10 +229,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+def pool(monkeypatch: pytest.MonkeyPatch) -> Pool:
     monkeypatch.setattr(waiting_line, "SECONDS_BETWEEN_TRIES", 0.01)
     monkeypatch.setattr(waiting_line, "SECONDS_BETWEEN_MESSAGES", 0.01)
-    return Desk()
+    return Pool()
 
 
 async def first_message(line: WaitingLine, name: str) -> str:
@@ -221,20 +245,20 @@ async def until_waiting(line: WaitingLine, name: str) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_who_comes_first_gets_the_first_gpu_and_all_learn_their_place(desk: Desk) -> None:
+def test_who_comes_first_gets_the_first_gpu_and_all_learn_their_place(pool: Pool) -> None:
     async def scenario() -> None:
-        line = WaitingLine(desk)
+        line = WaitingLine(pool)
         waiting = {}
         for name in ("ada", "ben", "carla"):
             waiting[name] = asyncio.ensure_future(line.wait(name))
             await until_waiting(line, name)
         assert "3 learners wait: You are the first." in await first_message(line, "ada")
         assert "3 learners wait: 2 before you." in await first_message(line, "carla")
-        desk.free.append(GPUS[0])
+        pool.free.append(GPUS[0])
         assert await waiting["ada"] == (GPUS[0],)
         assert "2 learners wait: 1 before you." in await first_message(line, "carla")
         assert await first_message(line, "ada") == "", "who doesn't wait reads nothing"
-        desk.free.append(GPUS[1])
+        pool.free.append(GPUS[1])
         assert await waiting["ben"] == (GPUS[1],)
         assert not waiting["carla"].done()
         waiting["carla"].cancel()
@@ -243,13 +267,13 @@ def test_who_comes_first_gets_the_first_gpu_and_all_learn_their_place(desk: Desk
 
 
 def test_who_closes_the_page_loses_the_place_and_who_keeps_it_open_waits_on(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(waiting_line, "monotonic", lambda: now[0])
 
     async def scenario() -> None:
-        line = WaitingLine(desk)
+        line = WaitingLine(pool)
         ada = asyncio.ensure_future(line.wait("ada"))
         ben = asyncio.ensure_future(line.wait("ben"))
         await asyncio.sleep(0)
@@ -259,16 +283,16 @@ def test_who_closes_the_page_loses_the_place_and_who_keeps_it_open_waits_on(
         with pytest.raises(LeftTheLine):
             await ada
         assert "1 learner waits: You are the first." in await first_message(line, "ben")
-        desk.free.append(GPUS[0])
+        pool.free.append(GPUS[0])
         assert await ben == (GPUS[0],)
 
     asyncio.run(scenario())
 
 
-def test_a_learner_who_stops_waiting_while_a_gpu_is_taken_gives_it_back(desk: Desk) -> None:
+def test_a_learner_who_stops_waiting_while_a_gpu_is_taken_gives_it_back(pool: Pool) -> None:
     async def scenario() -> None:
-        line = WaitingLine(desk)
-        desk.free.append(GPUS[0])
+        line = WaitingLine(pool)
+        pool.free.append(GPUS[0])
         ada = asyncio.ensure_future(line.wait("ada"))
         await asyncio.sleep(0)  # a thread takes the GPU now
         ada.cancel()

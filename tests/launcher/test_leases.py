@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from launcher import lease_files, leases
@@ -189,6 +191,28 @@ def test_a_lease_that_was_handed_over_lives_exactly_as_long_as_the_other_process
     sleeper.kill()
     sleeper.wait()
     assert indices(leases.take(1, "seat ben")) == [0]
+
+
+def test_a_release_waits_for_a_thread_that_hands_the_lease_over(folder: Path) -> None:
+    leases = Leases(GPUS[:1], folder=folder)
+    leases.take(1, "seat anna")
+    sleeper = subprocess.Popen(["sleep", "600"])
+    busy = os.open(folder, os.O_RDONLY)  # another launcher reads the leases
+    fcntl.flock(busy, fcntl.LOCK_EX)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            handing_over = pool.submit(leases.hand_over, "seat anna", sleeper.pid)
+            time.sleep(0.1)
+            releasing = pool.submit(leases.release, "seat anna")
+            time.sleep(0.1)
+            os.close(busy)
+            handing_over.result()
+            releasing.result()
+        (lease,) = leases.held()
+        assert lease.process and lease.process.pid == sleeper.pid
+    finally:
+        sleeper.kill()
+        sleeper.wait()
 
 
 def test_a_container_judges_the_machine_s_processes_by_their_mounted_folder(
