@@ -68,7 +68,7 @@ class Seat:
     Attributes:
         usage: The learner's files.
         longest: The seconds after which the hub stops the seat; 0 is never.
-        started: When it started.
+        started: When it started, by the monotonic clock: the wall clock can jump.
     """
 
     usage: Usage
@@ -76,15 +76,19 @@ class Seat:
     started: float
 
     def notes(self, now: float) -> dict[str, str]:
-        """Return notes on the seat itself; what they are about stays the same while they change."""
+        """Return notes on the seat itself; what they are about stays the same while they change.
+
+        Args:
+            now: The time of the monotonic clock.
+        """
         about = {"full" if self.usage.full else "quota": self.usage.note, "end": self._end(now)}
         return {topic: note for topic, note in about.items() if note}
 
     def _end(self, now: float) -> str:
-        end = self.started + self.longest
-        if not self.longest or now < end - min(SECONDS_BEFORE_THE_END, self.longest / 4):
+        left = self.started + self.longest - now
+        if not self.longest or left > min(SECONDS_BEFORE_THE_END, self.longest / 4):
             return ""
-        at = time.strftime("%H:%M", time.localtime(end))
+        at = time.strftime("%H:%M", time.localtime(time.time() + left))
         return (
             f"This seat stops at {at}. Save your work: files stay, variables are lost. "
             "Afterwards you can start the seat again."
@@ -99,7 +103,8 @@ class Seat:
             Path(jupyter_runtime_dir()).mkdir(mode=0o700, parents=True, exist_ok=True)
             self.usage.measure()
             with suppress(OSError):  # /tmp may be full, and the learner's own
-                FILE.write_text("".join(f"{note}\n" for note in self.notes(time.time()).values()))
+                notes = self.notes(time.monotonic()).values()
+                FILE.write_text("".join(f"{note}\n" for note in notes))
             time.sleep(SECONDS_BETWEEN)
 
 
@@ -112,7 +117,7 @@ def _teacher_s_note() -> dict[str, str]:
 def start(quota: int, longest: int) -> Seat:
     """Start to watch this seat."""
     global _seat
-    _seat = Seat(Usage(quota), longest, time.time())
+    _seat = Seat(Usage(quota), longest, time.monotonic())
     threading.Thread(target=_seat.watch, daemon=True).start()
     return _seat
 
@@ -127,7 +132,7 @@ class NotesHandler(JupyterHandler):
     def get(self) -> None:
         """Send the notes."""
         assert _seat is not None
-        notes = {**_seat.notes(time.time()), **_teacher_s_note()}
+        notes = {**_seat.notes(time.monotonic()), **_teacher_s_note()}
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps([{"id": name, "text": text} for name, text in notes.items()]))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import docker
 from hub import archive, class_folder, class_view, handout, learners, networks, state
 from hub.quota import Growth
+from hub.steady_clock import use_steady_clock
 from labs.course import classroom
 from labs.course.cards import Card
 from launcher.hub_folder import ARCHIVES, CLASS, LABEL
@@ -229,6 +230,7 @@ def main():
         ),
         (url_path_join(PREFIX, "oauth_callback"), HubOAuthCallbackHandler),
     ]
+    use_steady_clock()
     settings = {"cookie_secret": os.urandom(32), "template_path": str(Path(__file__).parent)}
     Application(routes, **settings).listen(PORT, "127.0.0.1")
     growth = Growth(workshop.settings.quota)

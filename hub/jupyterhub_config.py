@@ -10,6 +10,7 @@ from hub import class_folder, networks, state, time_limits
 from hub.authenticator import WorkshopAuthenticator
 from hub.seat_leases import RunningSeat
 from hub.spawner import HUB_CONTAINER, SECONDS_TO_START, SeatSpawner, leases, workshop
+from hub.steady_clock import use_steady_clock
 from launcher import hub_folder
 from launcher.select_gpus import LABEL as GPUS_LABEL
 
@@ -49,6 +50,8 @@ def find_leases_again(engine: Any) -> None:
             containers[name].remove(force=True)
 
 
+use_steady_clock()
+seconds_between_reports = time_limits.seconds_between_reports(settings.idle)
 class_folder.lock_solutions(state.WORKSHOP, settings.solutions == "locked")
 engine = docker.from_env()
 networks.connect_hub_to_all(engine.api, workshop.ident, HUB_CONTAINER)
@@ -80,6 +83,7 @@ c.JupyterHub.template_vars = {
 }
 c.JupyterHub.active_server_limit = settings.seats
 c.JupyterHub.concurrent_spawn_limit = 0
+c.JupyterHub.last_activity_interval = seconds_between_reports
 c.JupyterHub.log_level = "WARN"
 c.JupyterHub.authenticator_class = WorkshopAuthenticator
 c.JupyterHub.spawner_class = SeatSpawner
@@ -106,6 +110,7 @@ c.Spawner.environment = {
     **workshop.seat.environment,
     "LABS_QUOTA": str(settings.quota),
     "LABS_LONGEST": str(settings.longest),
+    "JUPYTERHUB_ACTIVITY_INTERVAL": str(seconds_between_reports),
 }
 
 token = Path(STATE, "token").read_text(encoding="utf-8").strip()
@@ -132,8 +137,7 @@ c.JupyterHub.load_roles = [
     },
 ]
 if settings.idle or settings.longest:
-    limits = [f"--timeout={settings.idle or 2**31}", f"--max-age={settings.longest}"]
-    command = [sys.executable, "-m", "jupyterhub_idle_culler", *limits, "--cull-every=60"]
-    c.JupyterHub.services.append({"name": "culler", "command": command})
+    command = [sys.executable, "-m", "hub.culler"]
+    c.JupyterHub.services.append({"name": "culler", "command": command, "cwd": "/lab"})
     scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
     c.JupyterHub.load_roles.append({"name": "culler", "services": ["culler"], "scopes": scopes})

@@ -1,4 +1,16 @@
-"""When the hub stops a seat, in words for the learner who finds it stopped."""
+"""When the hub stops a seat, and what the learner who finds it stopped reads about that."""
+
+SECONDS_BETWEEN_REPORTS = 60
+
+
+def seconds_between_reports(idle: int) -> int:
+    """Return how often seats report whether they are used, and how often the hub looks.
+
+    Args:
+        idle: The seconds after which an unused seat is stopped; 0 is never. A seat that is in use
+            has to report several times in it.
+    """
+    return min(SECONDS_BETWEEN_REPORTS, idle // 4) if idle else SECONDS_BETWEEN_REPORTS
 
 
 def describe(idle: int, longest: int) -> str:

@@ -117,7 +117,7 @@ def _size(least: str) -> Callable[[Any], int]:
 
 def _duration(value: Any) -> int:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None and value != "never":
+    if value != "never" and (match is None or int(match[1]) == 0):
         raise _Problem('minutes or hours in quotes, such as "90m" or "8h", or "never"')
     return int(match[1]) * _SECONDS[match[2]] if match else 0
 

@@ -55,6 +55,8 @@ def test_sizes_and_times_are_read_with_their_units(tmp_path: Path) -> None:
         'quota = "1k"',
         'idle = "soon"',
         "idle = 60",
+        'idle = "0m"',
+        'longest = "0h"',
         'longest = "-1h"',
         'network = "yes"',
         'solutions = "closed"',
