@@ -95,6 +95,12 @@ class GpuHub:
             assert config["GroupAdd"] == [str(RENDER)]
         return nodes
 
+    def seat_networks(self) -> list[str]:
+        """Return whose seats have a network."""
+        with self.host.client() as client:
+            names = [network.name for network in client.networks.list()]
+        return sorted(name.rpartition("-")[2] for name in names if "-seat-" in name)
+
     def holders(self) -> set[tuple[str, str]]:
         """Return the number of each GPU that `invoke gpus` lists as held, and who holds it."""
         lines = self.invoke("gpus").out.splitlines()
@@ -184,7 +190,10 @@ def test_seats_get_gpus_wait_for_them_and_keep_them_while_the_hub_is_dead(hub: G
     hub.in_network(two_seats_get_a_gpu_each)
     hub.in_network(the_next_learners_wait_for_a_gpu)
     hub.in_network(leases_outlive_the_hub)
+    hub.in_network(work_outlives_the_engine)
+    hub.in_network(work_outlives_a_killed_engine)
     assert hub.invoke("hub", "--stop").code == 0
+    assert hub.seats() == {} and hub.seat_networks() == []
     assert hub.holders() == set()
 
 
@@ -236,3 +245,34 @@ def leases_outlive_the_hub(hub: GpuHub) -> None:
     ben.stop_seat()
     assert page.result() == "Server ready at /user/dora/"
     assert hub.nodes() == {"carla": FIRST, "dora": SECOND}
+
+
+def work_outlives_the_engine(hub: GpuHub) -> None:
+    restart_engine_and_work_on(hub, signal.SIGTERM, "carla", "dora")
+
+
+def work_outlives_a_killed_engine(hub: GpuHub) -> None:
+    restart_engine_and_work_on(hub, signal.SIGKILL, "dora", "carla")
+
+
+def restart_engine_and_work_on(hub: GpuHub, how: signal.Signals, name: str, other: str) -> None:
+    """Restart the engine with the seats of two learners; one of them starts a seat again."""
+    learner = hub.learner(name)
+    for one in (learner, hub.learner(other)):
+        assert one.open_seat().status == 200
+    assert hub.nodes().keys() == {name, other}
+    file = {"type": "file", "format": "text", "content": how.name}
+    path = f"/user/{name}/api/contents/work/mine.txt"
+    assert learner.ask(path, file, "PUT").status in (200, 201)
+    hub.host.restart_engine(how)
+    # The engine starts the hub again, which finds that the seats have ended.
+    wait_until(lambda: learner.ask("/hub/home").status == 200)
+    wait_until(lambda: not learner.server_state())
+    assert hub.seats() == {} and hub.holders() == set()
+    page = learner.ask(f"/user/{name}/lab")
+    assert page.status == 424 and "is not running" in page.text, page
+    assert learner.open_seat().status == 200
+    assert learner.ask(path).json["content"] == how.name
+    assert hub.nodes() == {name: FIRST}
+    assert hub.holders() == {("0:", f"seat of {name}")}
+    wait_until(lambda: hub.seat_networks() == [name])

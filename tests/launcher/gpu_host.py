@@ -43,11 +43,14 @@ cd /
 mount --rbind "$here/dev" /dev
 mount -t tmpfs -o mode=1777 tmpfs /run/lock  # the leases on these GPUs
 ip link set lo up  # for a hub's port
+""".format(faked=" ".join(FAKED))
+ENGINE = f"""
+here=$1
 export PATH="$here/bin:$PATH"
-exec dockerd --config-file "$here/daemon.json" --host "unix://$here/socket" --group {group} \\
+exec dockerd --config-file "$here/daemon.json" --host "unix://$here/socket" --group {GROUP} \\
     --data-root "$here/data" --exec-root "$here/exec" --pidfile "$here/pid" \\
     --bridge none --iptables=false --ip6tables=false
-""".format(faked=" ".join(FAKED), group=GROUP)
+"""
 
 # Settings of Podman for a machine without systemd, whose limits Podman can't raise.
 LIMITS = [
@@ -149,13 +152,25 @@ class Host:
 
     def start(self) -> None:
         shutil.rmtree(self.folder / "etc", ignore_errors=True)
-        log = self.folder / "log"
         # In a separate network namespace: dockerd without a bridge removes the other engine's.
-        namespaces = ["unshare", "--net", "--mount", "--propagation=private"]
-        command = [*namespaces, "sh", "-c", START, "sh"]
+        self._run(["unshare", "--net", "--mount", "--propagation=private"], START + ENGINE)
+
+    def restart_engine(self, how: signal.Signals) -> None:
+        """End the engine and start it again; the host's network, nodes and leases stay."""
+        into = ["--mount", "--net"]
+        stay = ["nsenter", f"--target={self.process.pid}", *into, "--", "sleep", "infinity"]
+        with subprocess.Popen(stay) as stays:
+            time.sleep(1)  # it enters
+            self.stop(how)
+            self._run(["nsenter", f"--target={stays.pid}", *into, "--"], ENGINE)
+            stays.kill()
+
+    def _run(self, namespaces: list[str], script: str) -> None:
+        log = self.folder / "log"
+        command = [*namespaces, "sh", "-c", script, "sh", str(self.folder)]
         with log.open("a") as file:
             self.process = subprocess.Popen(
-                [*command, str(self.folder)], stdout=file, stderr=file, start_new_session=True
+                command, stdout=file, stderr=file, start_new_session=True
             )
         wait_for_engine(self.socket, self.process, log)
 
