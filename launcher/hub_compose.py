@@ -3,6 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from launcher import compose, hub_folder, lab_service
@@ -19,9 +20,20 @@ SOCKET = "/var/run/docker.sock"
 
 def compose_command() -> list[str]:
     """Return `docker compose` for the hub of this clone."""
-    name = f"llm-labs-hub-{hub_folder.identity()}"
     words = compose.compose_command("hub")
-    return [*words[:2], f"--project-name={name}", *words[2:]]
+    return [*words[:2], f"--project-name={_project()}", *words[2:]]
+
+
+def _project() -> str:
+    return f"llm-labs-hub-{hub_folder.identity()}"
+
+
+def published_ports(engine: Engine) -> set[int]:
+    """Return the ports of this machine on which the hub of this clone listens."""
+    own: dict[str, Any] = {"label": f"com.docker.compose.project={_project()}"}
+    hubs = engine.client.containers.list(filters=own, ignore_removed=True)
+    bindings = [binding for hub in hubs for ports in hub.ports.values() for binding in ports or ()]
+    return {int(binding["HostPort"]) for binding in bindings}
 
 
 def up_command(

@@ -12,7 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from launcher import ROOT, environment, lab_command, lab_service, orphans, preflight_checks, seats
+from launcher import (
+    ROOT,
+    environment,
+    lab_command,
+    lab_service,
+    orphans,
+    preflight_checks,
+    preflight_hub,
+    seats,
+)
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.compose import notebook_service
 from launcher.engine import Engine
@@ -92,6 +101,7 @@ class Preflight:
         yield preflight_checks.memory(self.seats)
         yield preflight_checks.ports(self.seats)
         yield preflight_checks.clock(engine)
+        yield from preflight_hub.findings(runtime)
         if runtime is not None:
             yield from self._of_runtime(runtime)
 

@@ -1,0 +1,146 @@
+"""What `invoke preflight` checks if there is a workshop/hub.toml: whether a hub can serve it."""
+
+import errno
+import socket
+import ssl
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from launcher import hub_compose, hub_gpus, hub_settings, hub_users, preflight_checks
+from launcher.cards import Card
+from launcher.findings import FIX, NOTE, Finding, from_card, judge
+from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
+from launcher.preflight_checks import LAB_BYTES, SEAT_BYTES
+from launcher.runtime import Runtime
+
+
+def findings(runtime: Runtime | None, folder: Path = WORKSHOP) -> Iterator[Finding]:
+    """Yield what was found about the hub; nothing without hub.toml.
+
+    Args:
+        runtime: What runs the labs here, if anything can.
+        folder: The folder workshop/.
+    """
+    if not (folder / SETTINGS_FILE).exists():
+        return
+    try:
+        hub = hub_settings.read(folder)
+    except Card as card:
+        yield from_card("hub", card)
+        return
+    if runtime is None or runtime.engine is None:
+        yield Finding("hub", "it needs a container engine", FIX, "docker info")
+        return
+    yield seats(hub)
+    if hub.users:
+        yield users(hub, folder)
+    if hub.gpus:
+        yield gpus(hub, runtime)
+    yield port(hub, hub_compose.published_ports(runtime.engine))
+    if hub.certificate:
+        yield https(hub, folder)
+
+
+def seats(hub: HubSettings) -> Finding:
+    """Compare the memory that idle seats and one lab need with what is available."""
+    _, available = preflight_checks.read_memory()
+    needed = hub.seats * SEAT_BYTES
+    running = max(0, available - needed) // LAB_BYTES
+    value = f"{hub.seats} seats take {needed / 1e9:.1f} GB when idle"
+    if running:
+        return Finding("hub seats", f"{value}; {running} labs can run beside them")
+    fitting = max(0, available - LAB_BYTES) // SEAT_BYTES
+    problem = f"too much beside a lab, {available / 1e9:.1f} GB are available"
+    fix = _set("seats", fitting) if fitting else "free -h, then end programs that aren't needed"
+    return judge("hub seats", value, problem, fix)
+
+
+def users(hub: HubSettings, folder: Path) -> Finding:
+    """Check the list of learners."""
+    try:
+        count = len(hub_users.read_users(folder / hub.users, hub.teacher))
+    except Card as card:
+        return from_card("hub users", card)
+    value = f"{count} learners in {hub.users}"
+    problem = f"only {hub.seats} seats" if count > hub.seats else ""
+    return judge("hub users", value, problem, _set("seats", count))
+
+
+def gpus(hub: HubSettings, runtime: Runtime) -> Finding:
+    """Compare the GPUs that seats need with those of this machine."""
+    assert runtime.engine is not None
+    try:
+        placement = hub_gpus.place(runtime, hub)
+        described = hub_gpus.describe(hub, placement, runtime.engine)
+    except Card as card:
+        return from_card("hub GPUs", card)
+    at_once = described.seats if described else 0
+    value = f"enough for {at_once} of {hub.seats} seats at once, with {hub.gpus} for each"
+    if at_once >= hub.seats:
+        return Finding("hub GPUs", value)
+    return Finding("hub GPUs", f"{value}; the other learners wait", NOTE if at_once else FIX)
+
+
+def port(hub: HubSettings, own_ports: Collection[int]) -> Finding:
+    """Check that the hub can listen, or listens already.
+
+    Args:
+        hub: hub.toml.
+        own_ports: The ports on which the hub of this clone listens now.
+    """
+    where = f"{hub.address}:{hub.port}"
+    try:
+        taken = _is_taken(hub.address, hub.port)
+    except OSError as error:
+        fix = f"in {WORKSHOP / SETTINGS_FILE}, set an address that this lists: ip address"
+        return Finding("hub port", f"can't listen on {where}: {error.strerror}", FIX, fix)
+    if not taken:
+        return Finding("hub port", f"{where} is free")
+    if hub.port in own_ports:
+        return Finding("hub port", f"the hub runs on {where}")
+    fix = f"{_set('port', hub.port + 1)}; this names the program: ss -ltnp"
+    return Finding("hub port", f"another program listens on {where}", FIX, fix)
+
+
+def https(hub: HubSettings, folder: Path) -> Finding:
+    """Check that certificate and key can be read, fit together and need no password."""
+    files = [str(folder / name) for name in (hub.certificate, hub.key)]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(*files, password=_no_password)
+    except ssl.SSLError as error:
+        why = (error.reason or str(error)).lower().replace("_", " ")
+        value = f"{hub.certificate} and {hub.key} are no pair of PEM files without a password"
+        fix = f"replace them by such a pair, or remove both lines from {WORKSHOP / SETTINGS_FILE}"
+        return Finding("hub HTTPS", f"{value}: {why}", FIX, fix)
+    except OSError as error:
+        value = f"can't read {hub.certificate} or {hub.key}: {error.strerror}"
+        return Finding("hub HTTPS", value, FIX, f"ls -l {' '.join(files)}")
+    return Finding("hub HTTPS", f"{hub.certificate} and {hub.key} fit together")
+
+
+def _no_password() -> str:
+    return ""  # without this function, OpenSSL asks on the terminal
+
+
+def _set(name: str, value: int) -> str:
+    return f"in {WORKSHOP / SETTINGS_FILE}: {name} = {value}"
+
+
+def _is_taken(address: str, number: int) -> bool:
+    """Return whether another program listens there.
+
+    Raises:
+        OSError: If this machine doesn't have the address.
+    """
+    family, kind, _, _, place = socket.getaddrinfo(address, number, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(place)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            if error.errno != errno.EACCES:  # the engine may use ports below 1024
+                raise
+    return False
