@@ -14,6 +14,7 @@ LEVELS = (
     r"labs\.course(\..+)?",
     r"labs\.kit\.sandbox(\..+)?",
     r"labs\.kit\.(records|compare|measure|home|asset_hashes|assets|model_check|atomic_folder)",
+    r"labs\.kit\.model_files",
     r"labs\.kit\.report(\..+)?",
     r"labs\.kit\.run(\..+)?",
     r"labs\.kit\.acceptance(\..+)?",

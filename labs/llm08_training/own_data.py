@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from labs.course.cards import WRONG_USAGE, Card
-from labs.kit import Checkpoints, Lab, Run, assets, model_files
+from labs.kit import Checkpoints, Lab, Run, assets
+from labs.kit.model_files import write_card
 from labs.kit.run.processes import is_main, stop_all
 from labs.llm08_training import conversations, figures, word_tasks
 from labs.llm08_training.precision import train_last_blocks
@@ -220,7 +221,7 @@ def save(run: Run, model: Any, words: Any, facts: dict[str, Any]) -> Path:
     model.to(torch.bfloat16).save_pretrained(folder)
     words.save_pretrained(folder)
     template = Path(__file__).with_name("own_data_card.md").read_text(encoding="utf-8")
-    model_files.write_card(folder, template.format(**facts))
+    write_card(folder, template.format(**facts))
     return folder
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from labs.kit import Checkpoints, Run, assets, model_files, on_one_thread
+from labs.kit import Checkpoints, Run, assets, on_one_thread
+from labs.kit.model_files import write_card
 from labs.llm08_training import PARTS as LLM08
 from labs.llm08_training import Recipe, train
 from labs.llm10_llama.conversion import from_transformers, to_transformers
@@ -291,5 +292,5 @@ def save(run: Run, model: Any, tokenizer: Any, exams: dict[str, Exam], how: Reci
         ),
         "questions": ", ".join(f"“{kind.format('music')}”" for kind in QUESTIONS),
     }
-    model_files.write_card(folder, CARD.read_text(encoding="utf-8").format(**facts))
+    write_card(folder, CARD.read_text(encoding="utf-8").format(**facts))
     return folder

@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from labs.kit import Run, model_files
+from labs.kit import Run
+from labs.kit.model_files import write_card
 from labs.llm10_llama.conversion import to_transformers
 from labs.llm10_llama.corpus import Text, prompt_of, tokenizer_of
 from labs.llm10_llama.ladder import judged_on, nats, rungs
@@ -42,4 +43,4 @@ def save(model: Any, text: Text, folder: Path, **facts: Any) -> None:
         "sha256": text.sha256,
         "prompt": json.dumps(prompt_of(text), ensure_ascii=False),  # quoted, as in Python
     }
-    model_files.write_card(folder, TEMPLATE.read_text(encoding="utf-8").format(**card))
+    write_card(folder, TEMPLATE.read_text(encoding="utf-8").format(**card))
