@@ -200,11 +200,11 @@ def test_a_file_in_utf_16_is_a_card_with_the_command_that_converts_it(tmp_path: 
 def test_a_misspelt_file_is_a_card_with_the_nearest_name(tmp_path: Path) -> None:
     right = write(tmp_path / "support.csv", "question,answer")
     with pytest.raises(Card, match="There is no") as stopped:
-        Conversations(str(tmp_path / "suport.csv"))
+        Conversations(str(tmp_path / "support2.csv"))
     assert stopped.value.fix == f"--dataset {right}"
     with pytest.raises(Card, match="There is no") as stopped:
-        Conversations("suport.csv")
-    assert stopped.value.fix == "put it into work/: work/suport.csv"
+        Conversations("support2.csv")
+    assert stopped.value.fix == "put it into work/: work/support2.csv"
 
 
 def test_a_csv_row_over_several_lines_has_the_number_of_its_first_line(tmp_path: Path) -> None:
