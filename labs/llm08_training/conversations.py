@@ -182,7 +182,8 @@ class Conversations:
                     if self.refuse:
                         self.refuse(messages)
                 except BadRow as bad:
-                    self._note(f"{source}, {where}: {bad}", bad.fix)
+                    # After a good row, the columns are known, and this row is the exception.
+                    self._note(f"{source}, {where}: {bad}", "" if good else bad.fix)
                     continue
                 yield {"messages": messages}
                 good += 1

@@ -70,9 +70,12 @@ def _instead_of(missing: Path) -> tuple[str, str]:
     if not missing.parent.is_dir() or missing.parent == Path():
         return VISIBLE_FOLDERS, f"put it into work/: work/{missing.name}"
     there = [file.name for file in missing.parent.iterdir() if file.suffix.lower() in _READERS]
-    near = get_close_matches(missing.name, there, 1) or sorted(there)[:1]
+    near = get_close_matches(missing.name, there, 1)
     if not near:
-        return f"{missing.parent} has no data.", f"put the file into {missing.parent}"
+        return (
+            f"{missing.parent} has no file of a similar name.",
+            f"ls {quote(str(missing.parent))}",
+        )
     return f"{missing.parent} has {near[0]}.", f"--dataset {quote(str(missing.parent / near[0]))}"
 
 
@@ -103,7 +106,7 @@ def _reader(file: Path) -> Callable[[], Records]:
 
 
 def _refuse_utf16(file: Path) -> None:
-    """Check that a file doesn't begin with UTF-16's mark, as some programs' "Unicode" does.
+    """Check that a file doesn't begin with the byte order mark of UTF-16.
 
     Raises:
         Card: if it does.
@@ -144,7 +147,7 @@ def _bounded(file: IO[Any]) -> Iterator[Any]:
 
 
 def _bounded_first(file: IO[str]) -> str | None:
-    """Return the first line of a file; None if it is too long, or if there is none."""
+    """Return the first line of a file; None if it is too long, or if the file is empty."""
     return next(_bounded(file), None)
 
 

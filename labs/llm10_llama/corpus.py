@@ -91,9 +91,9 @@ class Text:
     def in_turn(self, count: int, length: int, generator: torch.Generator, spread: float) -> Tensor:
         """Return where windows start, (count,), roughly in the order of the text.
 
-        The text is cut into windows, as often as needed. A window's turn is its place, 0 to 1, plus
-        a random number up to `spread`. So what is trained last stands late in the text, and the
-        validation text follows there.
+        The text is cut into windows, as often as needed. Windows are sorted by their place in the
+        text, 0 to 1, plus a random number up to `spread`. So the last ones come from the end of the
+        text, next to the validation text.
         """
         cuts: list[Tensor] = []
         while sum(len(cut) for cut in cuts) < count:

@@ -34,7 +34,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         matrices: the matrices of a model.
         lr: the learning rate.
-        momentum: the share of the old momentum that is kept.
+        momentum: the share of the old momentum in the new one.
         dtype: of the products; the weights and their momentum keep their own.
     """
 

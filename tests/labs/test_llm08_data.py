@@ -181,6 +181,14 @@ def test_unknown_columns_are_a_card_with_the_option_that_names_them(
     assert "Customer question, Our reply, Channel" in stopped.value.why
 
 
+def test_a_row_with_other_names_after_a_good_one_is_a_bad_row(tmp_path: Path) -> None:
+    good = json.dumps({"prompt": "Hi", "completion": "Hello"})
+    path = write(tmp_path / "a.jsonl", good, '{"a": "Hi", "b": "Hello"}')
+    with pytest.raises(Card, match="A row of the dataset is bad") as stopped:
+        list(Conversations(path))
+    assert stopped.value.fix == "correct the row; or add --bad-rows skip"
+
+
 def test_an_empty_cell_is_named_by_its_column(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "Q,A", "Hi,Hello", "Hi,")
     with pytest.raises(Card) as stopped:
@@ -445,7 +453,7 @@ def test_a_link_to_a_file_elsewhere_is_a_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "what", "why"),
     [
-        (lambda at: at / "none.jsonl", "There is no", "has no data"),
+        (lambda at: at / "none.jsonl", "There is no", "no file of a similar name"),
         (lambda at: at / "no" / "none.jsonl", "There is no", "work/"),
         (lambda at: at, "has no data", ".parquet"),
         (lambda _: "owner/name", "the hub is off", "--online"),

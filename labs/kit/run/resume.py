@@ -18,7 +18,7 @@ def say_how_to_resume(lesson: Lesson, settings: Settings) -> None:
     """Print where the checkpoints of an interrupted run are, if it has any."""
     folder = checkpoints_folder(lesson, settings)
     if any(atomic_folder.all_in(one) for one in folder.glob("*")):
-        print(f"\nThe checkpoints are in {folder}: the same command resumes.", file=sys.stderr)
+        print(f"\nThe same command resumes from {folder}, if a checkpoint fits.", file=sys.stderr)
 
 
 def require_checkpoints(lesson: Lesson, settings: Settings) -> None:

@@ -27,6 +27,7 @@ def test_ctrl_c_leaves_the_checkpoints_to_the_next_run(training: Training) -> No
     running.wait_for("step 7\n")
     running.send(signal.SIGINT)
     assert running.ended().code == 130, running.text
+    assert "The same command resumes from" in running.text
     left = len(training.snapshots)
     assert left in (2, 3), "a third one if Ctrl-C came before the oldest was removed"
     other = training.run("--resume")
@@ -50,6 +51,7 @@ def test_an_interruption_before_the_first_checkpoint_leaves_no_folder(training: 
     running.wait_for("step 3\n")
     running.send(signal.SIGINT)
     assert running.ended().code == 130, running.text
+    assert "resumes" not in running.text
     assert not (training.runs / "checkpoints").exists()
 
 
