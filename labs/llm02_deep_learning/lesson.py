@@ -16,7 +16,7 @@ from statistics import mean, median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, on_one_thread
-from labs.llm02_deep_learning import boundary, compare, figures, view_data
+from labs.llm02_deep_learning import boundary, compare, figures, structure_figures, view_data
 from labs.llm02_deep_learning.data import Sets, accuracy, batches_of, digit_sets, nearest_average
 from labs.llm02_deep_learning.operations import cross_entropy, gelu_slope
 
@@ -61,8 +61,8 @@ def small_tensors_in_numbers(run: Run):
     lines = ["x", "x[1]", "x[1, 2]", "x[:, 0]", "x.reshape(3, 2)", "x.mT", "x.sum()", "x.sum(0)"]
     lines += ["x.sum(1, keepdim=True)", "x + x[0]", "x * x", "x @ x.reshape(3, 2)"]
     lines += ["torch.tensor(2.0**24) + 1", "torch.tensor(127, dtype=torch.int8) + 1"]
-    run.table("Small tensors", ["", "shape", "numbers"], figures.results_of(lines, x))
-    figures.show(run, "matrix_product", figures.matmul_picture(x, x.reshape(3, 2), 1, 0))
+    run.table("Small tensors", ["", "shape", "numbers"], structure_figures.results_of(lines, x))
+    figures.show(run, "matrix_product", structure_figures.matmul_picture(x, x.reshape(3, 2), 1, 0))
     return "127 + 1 is −128 in int8: the numbers wrap around."
 
 
@@ -204,7 +204,7 @@ def one_backward_pass_finds_every_gradient(run: Run):
     numbers = {"x": 2.0, "w": 3.0, "b": -4.0, "t": 5.0}
     graph = neuron(**numbers)
     graph["L"].backward()
-    figures.show(run, "graph", figures.draw_graph(graph))
+    figures.show(run, "graph", structure_figures.draw_graph(graph))
     slopes = compare.central_differences(lambda **moved: neuron(**moved)["L"].data, numbers, 1e-4)
     ours = [graph["x"].grad, graph["w"].grad, graph["b"].grad, -graph["−t"].grad]
     rows = list(zip(numbers, numbers.values(), ours, slopes, strict=True))
@@ -361,7 +361,7 @@ def every_rule_equals_pytorchs(run: Run):
 
     Predict: x has the shape 2 × 3, the bias 3. What is the bias's gradient for the sum of x + bias?
     """
-    figures.show(run, "unbroadcast", figures.unbroadcast_picture())
+    figures.show(run, "unbroadcast", structure_figures.unbroadcast_picture())
     rows = compare.each_rule(TensorValue)
     run.table("Ours minus PyTorch's", ["", "largest gradient", "largest difference"], rows)
     because = "float64 rounds each of a few operations by about 10⁻¹⁶"
@@ -523,7 +523,7 @@ def an_activation_bends_the_boundary(run: Run):
     last = run.pick(tiny=600, small=2000, full=4000)
     trained = {"ReLU": [watch("ReLU", seed, last) for seed in run.seeds(3)]}
     trained["identity"] = [watch("identity", run.seed, last)]
-    figures.show(run, "network", figures.network_picture())
+    figures.show(run, "network", structure_figures.network_picture())
     figures.show(run, "spirals", figures.draw_boundaries(trained["ReLU"][0]))
     run.view("boundary", "decision_boundary", *view_data.boundaries(trained))
     lines = [result["line"] for result in trained["ReLU"]]

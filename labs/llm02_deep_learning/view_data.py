@@ -6,7 +6,7 @@ from typing import Any
 
 from labs.kit import pack_array
 from labs.llm02_deep_learning.boundary import MAP_SIZE, REACH
-from labs.llm02_deep_learning.figures import layout
+from labs.llm02_deep_learning.structure_figures import layout
 
 import numpy as np
 from torch import Tensor

@@ -12,6 +12,7 @@ from labs.llm02_deep_learning import (
     depth,
     figures,
     operations,
+    structure_figures,
     view_data,
 )
 from labs.llm02_deep_learning import lesson as lab
@@ -455,7 +456,7 @@ def test_stochastic_rounding_is_right_on_average():
 
 def test_a_graph_is_laid_out_with_inputs_left_of_results():
     graph = lab.neuron(2.0, 3.0, -4.0, 5.0)
-    place = figures.layout(graph)
+    place = structure_figures.layout(graph)
     names = {value: name for name, value in graph.items()}
     for name, value in graph.items():
         assert all(place[names[source]][0] < place[name][0] for source in value.inputs)
