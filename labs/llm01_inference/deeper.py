@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from labs.kit import Lab, Results, Run, assets, seconds_paired
-from labs.llm01_inference import diversity, figures, options, steps, stops
+from labs.llm01_inference import deeper_figures, diversity, options, steps, stops
 from labs.llm01_inference.baselines import losses_by_counting
 from labs.llm01_inference.figures import show
 from labs.llm01_inference.lesson import SURE, UNSURE, generate, load, logits_of, sample, smollm2
@@ -186,7 +186,7 @@ def entropy_rises_by_the_variance_over_t_cubed(run: Run):
     wrong = [abs(measured / other - 1) for _, t, measured, _, other in slopes if t != 1]
     because = "control: the variance at T = 1 must be rejected; 100 times the tolerance"
     run.check("error with the variance at T = 1", min(wrong), at_least=1e-3, because=because)
-    show(run, "entropy", figures.entropies(curves, tangents, math.log(len(logits))))
+    show(run, "entropy", deeper_figures.entropies(curves, tangents, math.log(len(logits))))
     at_one, at_two = (slope[2] for slope in slopes[-2:])
     return f"After {UNSURE!r} the slope is {at_one:.3g} at T = 1 and {at_two:.3g} at T = 2."
 
@@ -253,7 +253,7 @@ def padding_must_change_no_logit(run: Run):
     columns = ["", "mask and positions", "mask only", "positions only", "neither"]
     run.table("Largest change of a logit, in a batch − alone", columns, rows)
     _, mask, positions = left_pad([[1] * 3, [1] * 5])
-    show(run, "padding", figures.padding(mask.tolist(), positions.tolist()))
+    show(run, "padding", deeper_figures.padding(mask.tolist(), positions.tolist()))
     return (
         f"Without the mask, the right position ids alone change a logit of {called(run)} by "
         f"{rows[0][3]:.2g} and one of a random GPT-2 by {rows[1][3]:.2g}: both need the mask. With "
@@ -408,7 +408,7 @@ def the_cache_saves_positions_and_changes_no_token(run: Run):
         " So the bfloat16 routine probably sums in the same order for one position as for many. "
         "It isn't more exact than float32."
     )
-    show(run, "cache", figures.cache(6, 4))
+    show(run, "cache", deeper_figures.cache(6, 4))
     return (
         "A prompt of 10 tokens and 8 new ones need 10 + 7 = 17 positions with a cache, and 10 + 11 "
         f"+ … + 17 = 108 without. The cache changes a logit by {in_float32:.2g} at most in float32 "
@@ -474,7 +474,7 @@ def the_time_for_the_next_token(run: Run):
     what = f"speed-up after {lengths[-1]} tokens"
     because = f"{lengths[-1]} positions instead of one; 1.2 is our choice"
     run.measure(what, rows[-1][3], expect_at_least=1.2, because=because, timed=True, decides=True)
-    show(run, "next_token", figures.next_token(rows), precision=run.precision)
+    show(run, "next_token", deeper_figures.next_token(rows), precision=run.precision)
     gain, least, largest = rows[-1][3:]
     return (
         f"After {lengths[-1]} tokens, a step with the cache was {gain:.1f} times faster, in single "
@@ -567,7 +567,7 @@ def greedy_text_repeats_itself(run: Run):
     likelier, error = mean_and_error([greedy[1] - sampled[1] for greedy, sampled in pairs])
     because = "the likeliest token at each step; two standard errors over the prompts"
     run.measure(LIKELIER, likelier, unit="nats", expect_at_least=2 * error, because=because)
-    show(run, "likelihood", figures.likelihoods(points), texts=len(prompts), tokens=new)
+    show(run, "likelihood", deeper_figures.likelihoods(points), texts=len(prompts), tokens=new)
     return f"Greedy text is more probable than text at T = 1 by {likelier:.1f} nats a token."
 
 
@@ -621,7 +621,7 @@ def our_generators_write_what_the_library_writes(run: Run):
 
     Predict: how many tokens does one call yield when prompt lookup guesses ahead?
     """
-    show(run, "beams", figures.beams())
+    show(run, "beams", deeper_figures.beams())
     tries = [([5, 6, 7], [5, 6, 1, 2]), ([5, 6], [5, 6, 9]), ([5, 6], [7, 6, 9])]
     yielded = [accept(*each) for each in tries]
     run.check("tokens of a call", yielded, equals=[[5, 6, 1], [5, 6, 9], [7]])
@@ -822,7 +822,7 @@ def losses_on_one_excerpt(run: Run):
     because = "SmolLM2 sees all tokens of the window, and was trained on far more text"
     what = "bits a byte, bigram − model with the small stride"
     run.measure(what, fewer, expect_at_least=0, because=because, decides=True)
-    show(run, "bits", figures.bits(per_byte), size=size)
+    show(run, "bits", deeper_figures.bits(per_byte), size=size)
     more = (of_small / overlapping, per_byte[of_glass] / per_byte[small_stride])
     return (
         f"On {size:,} bytes, {called(run)} needs {per_byte[small_stride]:.2f} bits per byte, "
@@ -907,7 +907,7 @@ def the_fewer_bits_the_higher_the_cost(run: Run):
     why = ": our weights are on its levels already, but not on those of a scale for each row"
     because = "the weights are on these levels, up to float16's rounding; 0.001 is our choice"
     run.measure("nats, 4 bits as Q4_1", stored, expect_between=levels, because=because)
-    show(run, "rounding", figures.rounding_costs(costs), texts=TEXTS)
+    show(run, "rounding", deeper_figures.rounding_costs(costs), texts=TEXTS)
     return (
         f"{exponents} 4 bits as Q4_1 cost {stored:.3f}{why if levels else ''}. At 3 bits the loss "
         f"is {costs['3 bits'].loss:.1f} nats, and a uniform model has "

@@ -16,7 +16,7 @@ from typing import Any
 
 from labs.kit import Lab, Results, Run, tolerance
 from labs.kit.measure import peak_bytes
-from labs.llm03_neural_networks import digits, figures, shapes, view_data
+from labs.llm03_neural_networks import digits, figures, plane_figures, shapes, view_data
 from labs.llm03_neural_networks.costs import best_in_turn, product_flops, rounded, time_products
 from labs.llm03_neural_networks.plane import MOVES, ROTATION, SHEAR, area
 from labs.llm03_neural_networks.shapes import Shape
@@ -108,11 +108,11 @@ def a_product_is_one_movement_after_another(run: Run):
     off = torch.stack((lengths.max(), lengths.min())) - torch.linalg.svdvals(shear)
     because = "directions 0.1° apart miss the largest and the smallest stretch by less"
     run.agree("shear: stretches of 3,600 directions − σ₁, σ₂", off, 1e-5, because=because)
-    fig, caption, alt = figures.movements(MOVES)
+    fig, caption, alt = plane_figures.movements(MOVES)
     run.figure(fig, "plane", caption, alt=alt)
-    fig, caption, alt = figures.either_order(ROTATION, SHEAR)
+    fig, caption, alt = plane_figures.either_order(ROTATION, SHEAR)
     run.figure(fig, "order", caption, alt=alt)
-    fig, caption, alt = figures.ellipse(SHEAR)
+    fig, caption, alt = plane_figures.ellipse(SHEAR)
     run.figure(fig, "ellipse", caption, alt=alt)
     run.view("plane", "plane", *view_data.plane(MOVES))
     ends = [(m @ torch.ones(2, **DOUBLE)).tolist() for m in (rotation @ shear, shear @ rotation)]
@@ -284,9 +284,9 @@ def a_bend_keeps_two_layers_apart(run: Run):
     best = inputs @ torch.linalg.lstsq(inputs, xor[:, None]).solution  # (4, 1)
     because = "opposite corners have the same middle, so no weight helps: the mean is the best"
     run.agree("XOR by the best single layer − ½", best - 0.5, because=because, decides=True)
-    fig, caption, alt = figures.pressed(ROTATION)
+    fig, caption, alt = plane_figures.pressed(ROTATION)
     run.figure(fig, "pressed", caption, alt=alt)
-    fig, caption, alt = figures.bend(corners, w1)
+    fig, caption, alt = plane_figures.bend(corners, w1)
     run.figure(fig, "bend", caption, alt=alt)
     outputs = ", ".join(f"{value:.2f}" for value in best.flatten().tolist())
     return f"The best single layer returns {outputs} at the four corners: it can't tell them apart."
