@@ -267,7 +267,7 @@ for _part, _check in {  # in the order of both sittings
     "adamw_step": optimizer_checks.adamw_step,
     "lr_at": optimizer_checks.lr_at,
     "training_step": training_step,
+    "label_mistake": deeper_checks.label_mistake,
     "pack": deeper_checks.pack,
-    "n_grams": deeper_checks.n_grams,
 }.items():
     checks.proves(_part)(_check)

@@ -2,19 +2,19 @@
 # # LLM08+ · Dataset processing and training, deeper
 # Seven mistakes to recognise, float16, interrupted trainings, several processes, and duplicates.
 #
-# **You will be able to** recognise mistakes of a training loop by what they do to it, and know
-# which ones hide. You will explain what float16 loses, resume an interrupted training bit for bit,
-# and get the same losses from N processes as from one. You will measure where a step's time goes,
-# pack rows, shuffle streams, and look for test rows in the training data by n-grams. **Builds on**
-# LLM08, whose data, loop and model it imports. **Takes** an hour to read, two minutes at `tiny`.
+# **You will be able to** recognise mistakes of a training loop by what they do to it, name mistakes
+# in labels before you train, and know which mistakes hide. You will explain what float16 loses,
+# know what a resume needs, and how N processes get the losses of one. You will measure where a
+# step's time goes, pack rows, and see what shuffling a stream and matching n-grams can't do.
+# **Builds on** LLM08, whose data, loop and model it imports. **Takes** an hour to read, two minutes
+# at `tiny`.
 
 # %% Imports
 import copy
-import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
 from statistics import mean
@@ -23,7 +23,8 @@ from typing import Any
 from labs.kit import Checkpoints, Lab, Results, Run, assets
 from labs.kit.run.processes import is_main
 from labs.llm08_training import deeper_figures as figures
-from labs.llm08_training import training, word_tasks
+from labs.llm08_training import puzzle, training, word_tasks
+from labs.llm08_training.copies import COPIES
 from labs.llm08_training.lesson import (
     BETAS,
     IGNORED,
@@ -34,9 +35,10 @@ from labs.llm08_training.lesson import (
     label_count,
     label_sum,
     lr_at,
-    training_step,
 )
-from labs.llm08_training.several import SEVERAL, start_two
+from labs.llm08_training.loops import IN_LABELS, LOOPS, MISTAKES, batch_of, lr_by_batch
+from labs.llm08_training.puzzle import own_loss, spread
+from labs.llm08_training.several import SEVERAL, plainly, start_two
 from labs.llm08_training.timing import STAGES, products, stopwatch
 from labs.llm08_training.training import (
     Batch,
@@ -49,12 +51,12 @@ from labs.llm08_training.training import (
     some_rows,
     train,
 )
-from labs.llm08_training.word_tasks import END, PAD, build, examples
+from labs.llm08_training.word_tasks import PAD, build, examples, word_tokenizer
 
 import datasets
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 lab = Lab("LLM08+")
@@ -64,200 +66,104 @@ lab.before_run(assets.check_model)
 # %% [markdown]
 # ## 1. Seven mistakes
 # Here are eight loops that train the same model on the same data for the same number of steps. One
-# loop is correct. Each of the others has one mistake that people make, and none of these mistakes
+# loop is right. Each of the others has one mistake that people make, and none of these mistakes
 # raises an error. Can you recognise them by what they do?
 #
 # | loop | its mistake |
 # |---|---|
-# | the prompt too | all tokens have labels, which some people choose on purpose |
+# | the prompt too | all tokens have labels (some people choose that on purpose) |
 # | padding too | the labels of padding aren't −100 |
 # | end = pad | the end token pads, and padding is recognised by value |
 # | shifted twice | the data shifts the labels, and then the loss shifts them again |
-# | mean of means | the gradient is a mean over micro-batches (LLM08, section 5) |
-# | rate by batch | each micro-batch moves the schedule (LLM08, section 7) |
+# | mean of means | the loss is the mean of the micro-batches' means (LLM08, section 5) |
+# | rate by batch | each of two micro-batches moves the schedule (LLM08, section 7) |
 # | bf16 weights | weights and AdamW's means have 8 significant bits (LLM08, section 9) |
 #
-# Before you run the cells, write down for each mistake what you expect. Is the loop's training loss
-# higher or lower than that of the correct loop? Are the responses right? Does the model stop? Some
-# mistakes change the results no more than another seed does.
+# "Shifted twice" needs a picture. `label_sum` compares the logits at place $i - 1$ with the label
+# at $i$. If the data has already moved each label one place to the left, the header
+# `<|assistant|>` learns to predict *ant*, the *second* token of the response.
+#
+# ```text
+# place        …      7           8         9   10     11
+# tokens       …   <|end|>  <|assistant|>  cow  ant  <|end|>
+# labels       …    −100        −100       cow  ant  <|end|>
+# moved        …    −100         cow       ant <|end|> −100
+# ```
 
 
 # %% The loops
-def mean_of_means(
-    model: Any,
-    optimizer: Any,
-    window: Iterator[Batch],
-    labels: float,
-    lr: float,
-    clip: float,
-    accelerator: Any,
-) -> Tensor:
-    """Take a step with a mistake: micro-batches count equally, whatever their number of labels."""
-    del labels
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    micro = list(window)
-    losses = []
-    for batch in micro:
-        losses.append(label_sum(model, batch) / max(1, label_count(batch)) / len(micro))
-        accelerator.backward(losses[-1])
-    accelerator.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    optimizer.zero_grad()
-    return torch.stack(losses).detach().sum()
-
-
-def lr_by_batch(step: int, steps: int, warmup: int) -> float:
-    """Return the rate with a mistake: each of two micro-batches moves it."""
-    return lr_at(2 * step, steps, warmup)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A loop: what it does to rows and batches, its step, its rate and its precision."""
-
-    change_row: Callable[[Row], Row] = lambda row: row
-    collate: Callable[[list[Row], int], Batch] = collate
-    pad: int = PAD
-    step: Callable[..., Tensor] = training_step
-    lr_at: Callable[[int, int, int], float] = lr_at
-    dtype: torch.dtype = torch.float32
-    accumulate: int = 1
-
-
-def all_labels(row: Row) -> Row:
-    return {**row, "labels": row["input_ids"]}
-
-
-def shifted(row: Row) -> Row:
-    return {**row, "labels": [*row["labels"][1:], IGNORED]}
-
-
-def collate_all(rows: list[Row], pad: int) -> Batch:
-    batch = collate(rows, pad)
-    batch["labels"][batch["attention_mask"] == 0] = pad
-    return batch
-
-
-def collate_by_value(rows: list[Row], pad: int) -> Batch:
-    batch = collate(rows, pad)
-    batch["labels"][batch["input_ids"] == pad] = IGNORED
-    return batch
-
-
-LOOPS = {
-    "right": Variant(),
-    "the prompt too": Variant(change_row=all_labels),
-    "padding too": Variant(collate=collate_all),
-    "end = pad": Variant(collate=collate_by_value, pad=END),
-    "shifted twice": Variant(change_row=shifted),
-    "mean of means": Variant(step=mean_of_means, accumulate=2),
-    "rate by batch": Variant(lr_at=lr_by_batch, accumulate=2),
-    "bf16 weights": Variant(dtype=torch.bfloat16),
-}
-
-
 @cache
 def fit(run: Run, name: str, seed: int) -> Fit:
     """Train with a loop from scratch, on a seed's data, and examine the model."""
     variant = LOOPS[name]
-
-    def collate_rows(rows: list[Row]) -> Batch:
-        return variant.collate(rows, variant.pad)
-
-    loop = replace(PARTS.loop, collate=collate_rows, step=variant.step, lr_at=variant.lr_at)
+    make = partial(batch_of, variant)
+    loop = replace(PARTS.loop, collate=make, step=variant.step, lr_at=variant.rate)
     parts = replace(PARTS, loop=loop)
-    how = (variant.accumulate, variant.dtype, variant.change_row)
-    return training.fit(run, parts, seed, name, *how)
+    accumulate = variant.accumulate
+    return training.fit(run, parts, seed, name, accumulate=accumulate, dtype=variant.dtype)
 
 
 def fits(run: Run, name: str) -> list[Fit]:
     return [fit(run, name, seed) for seed in run.seeds(3)]
 
 
-def own_loss(fitted: Fit) -> float:
-    """Return the loop's training loss, a mean of the last 20 steps."""
-    return mean(fitted.trained.losses[-20:])
-
-
 def cost(run: Run, name: str) -> list[float]:
     """Return what a mistake costs: the responses' loss − that of the right loop.
 
-    One seed at `tiny` shows a cost of 0.3 nats and more: over three seeds the right loop's loss had
-    a range of 0.05 to 0.2 in our runs. The other sizes take three.
+    `tiny` takes one seed, which shows only costs of 0.3 nats and more: over three seeds the right
+    loop's loss had a range of 0.05 to 0.2 in our runs. The other sizes take three.
     """
     seeds = run.seeds(run.pick(tiny=1, small=3, full=3))
     return [fit(run, name, seed).loss - fit(run, "right", seed).loss for seed in seeds]
 
 
-def is_hidden(run: Run, fitted: Fit) -> bool:
-    """Return whether a loop's numbers look like those of the right loop's other seeds.
-
-    These are its training loss, the responses' loss, and the shares that are right and that stop.
-    The range of three seeds is 1.7 standard deviations on average. Two seeds rarely differ by more
-    than 2√2 = 2.8 of them, so we allow 2.8 ÷ 1.7 = 1.67 ranges. But the range of three varies, too:
-    with normal numbers a correct loop's other seed fails each comparison in 1 of 8 cases.
-    """
-    rights = [_marks(right) for right in fits(run, "right")]
-    pairs = zip(_marks(fitted), zip(*rights, strict=True), strict=True)
-    return all(abs(own - three[0]) <= APART * _range(three) + 0.01 for own, three in pairs)
-
-
-def _range(numbers: Sequence[float]) -> float:
-    return max(numbers) - min(numbers)
-
-
-def _marks(fitted: Fit) -> list[float]:
-    return [own_loss(fitted), fitted.loss, fitted.right, fitted.exam.stops]
+# %% [markdown]
+# The next cell names the loops by letters. **Five of the eight letters can be told** from the
+# table and the figure. The other three can't: the right loop and two mistakes look like three seeds
+# of one loop. Find the five.
+#
+# Compare only what is comparable:
+#
+# - The *training losses* of two loops with different labels aren't comparable. Each is a mean over
+#   the loop's own labels, and a label of padding is easier than one of a random word.
+# - The *responses' loss* is. It is that of the same held-out rows, with the right labels, for all.
+# - So are the shares: *right* (words and end), *words* (up to the wanted number) and *stops*.
+#
+# Before you run the cell, write down for each mistake what you expect. Is its responses' loss
+# higher than the right loop's? Are the words right? Does the model stop?
+#
+# All loops train in the run's precision, which the report names. The experiments of this section
+# share ten trained models, but only within one run: `--only a_low_loss_can_be_wrong` alone trains
+# all ten again. So read puzzle and key in one run, or in a notebook.
 
 
 # %% Which is which?
-REQUEST = {"instruction": "Reverse the words", "input": "bee cow dog", "output": "dog cow bee"}
-
-
-def letters_of(run: Run) -> dict[str, str]:
-    """Return the letter of each loop, A to H, in random order."""
-    order = random.Random(run.seed).sample(list(LOOPS), len(LOOPS))
-    return dict(zip(order, "ABCDEFGH", strict=True))
-
-
 @lab.experiment
 def mistakes_raise_no_error(run: Run):
-    """Eight loops train to the end without an error, and seven of them have a mistake.
-
-    The table and the figure name the loops by letters, in random order. The responses' loss is that
-    of held-out rows with the right labels; *stops* is the share of responses with an end.
+    """Seven loops with a mistake train to the end without an error, and so does the right one.
 
     Predict: is the training loss with labels shifted twice higher or lower than the right loop's?
-    Which mistakes look like the right loop?
+    Which two mistakes look like the right loop?
     """
     trained = {name: fit(run, name, run.seed) for name in LOOPS}  # not by letter: bars show names
-    loops = {letter: trained[name] for name, letter in letters_of(run).items()}
-    table = []
-    for letter, fitted in loops.items():
-        losses = [own_loss(fitted), fitted.loss]
-        shares = [f"{share:.0%}" for share in fitted.exam[:3]]
-        (response,) = word_tasks.responses(fitted.trained.model, [REQUEST])
-        table.append([letter, *losses, *shares, response])
-    asked = f"{REQUEST['instruction']} {REQUEST['input']}"
-    columns = ["loop", "its loss", "responses' loss", "right", "words", "stops", f"“{asked}”"]
-    title = "its loss: nats over its own labels; right: right words and end; words: right words"
-    run.table(title, columns, table)
-    curves = {letter: fitted.trained.watched for letter, fitted in loops.items()}
-    figures.show_mistakes(run, curves, [fitted.trained.watched for fitted in fits(run, "right")])
+    letters = puzzle.letters_of(run, LOOPS)
+    loops = {letter: trained[name] for name, letter in letters.items()}
+    puzzle.show_table(run, loops)
+    curves = {letter: fitted.trained for letter, fitted in loops.items()}
+    others = [fitted.trained.watched for fitted in fits(run, "right")[1:]]
+    figures.show_mistakes(run, curves, others)
     ended = sum(len(fitted.trained.losses) == training.steps_of(run) for fitted in loops.values())
     because = "by construction: an error would have stopped the experiment"
-    run.check("loops that took all steps", ended, equals=8, because=because, decides=True)
-    return "Give each mistake a letter before you go on: the next experiment has the key."
+    run.check("loops that took all steps", ended, equals=8, because=because)
+    return "Give each of five letters a mistake before you go on: the next experiment has the key."
 
 
 # %% [markdown]
-# Look at the table and the figure first, and write down a letter for each mistake. Which loops
-# stop? Which ones find the right words? Which responses make sense? The next cell gives the key.
+# Look first, then go on. Which loops stop? Which find the right words? Whose training loss is far
+# from its responses' loss? The next cell gives the key.
 
 
 # %% The key
-APART = 1.67  # ranges of three seeds: a rough rule, see is_hidden
 RIGHT = "the right loop's training loss, three seeds"
 SHIFTED = "shifted twice: its training loss"
 
@@ -266,54 +172,120 @@ SHIFTED = "shifted twice: its training loss"
 def a_low_loss_can_be_wrong(run: Run):
     """With labels shifted twice the training loss is low, and hardly any response is right.
 
-    In the one seed that we train, this loss is no higher than in the right loop's worst seed. Our
-    requests determine all words of the response, so they can be learned one place too early. Why
-    the loss can be even lower isn't tested. In ordinary text we expect it to be higher.
+    We train one seed. Its loss isn't above the highest of the right loop's three. The requests
+    determine all words of a response, so a word can be learned one place too early. Why the loss
+    can be even lower isn't tested. In ordinary text we expect it to be higher.
 
     Predict: which letter is the loop whose labels are shifted twice?
     """
-    rates = {"counted in steps": lr_at, "moved by each\nof two batches": lr_by_batch}
+    rates = {"counted in steps": lr_at, "moved by each\nmicro-batch": lr_by_batch}
     steps = training.steps_of(run)
     shares = {name: [rate(t, steps, 20) for t in range(steps)] for name, rate in rates.items()}
     figures.show_rates(run, shares)
-    rights = [own_loss(fitted) for fitted in fits(run, "right")]
-    run.measure(RIGHT, rights, unit="nats")
+    rights = fits(run, "right")
+    own = [own_loss(fitted) for fitted in rights]
+    run.measure(RIGHT, own, unit="nats")
     twice = fit(run, "shifted twice", run.seed)
     because = "the right loop's worst seed; requests determine the token after next, too"
-    run.measure(SHIFTED, own_loss(twice), expect_at_most=max(rights), because=because, decides=True)
+    run.measure(SHIFTED, own_loss(twice), expect_at_most=max(own), because=because, decides=True)
     because = "it begins with the right response's second token: the end, if there is one word"
     what = "shifted twice: share of right words"
     run.check(what, twice.exam.words, at_most=0.05, because=because, decides=True)
-    losses = [fitted.loss for fitted in fits(run, "right")]
+    losses = [fitted.loss for fitted in rights]
     run.measure("the right loop's responses' loss, three seeds", losses, unit="nats")
-    mistakes = list(LOOPS)[1:]
-    for name in mistakes:
+    for name in MISTAKES:
         run.measure(f"{name}: responses' loss − the right loop's", cost(run, name), unit="nats")
-    hidden = [name for name in mistakes if is_hidden(run, fit(run, name, run.seed))]
+    hidden = [name for name in MISTAKES if puzzle.is_hidden(fit(run, name, run.seed), rights)]
     run.measure("mistakes that look like another seed", len(hidden))
-    key = ", ".join(f"{letter} is {name}" for name, letter in letters_of(run).items())
+    letters = puzzle.letters_of(run, LOOPS)
+    key = ", ".join(f"{letter} is {name}" for name, letter in letters.items())
     return (
-        f"The key: {key}. With one run each, these look like another seed, by a rough rule: "
-        f"{', '.join(hidden) or 'none'}. It doesn't notice a change of the responses' loss by "
-        f"less than {APART * _range(losses):.2f} nats."
+        f"The key: {key}. By their four numbers these look like another seed of the right loop: "
+        f"{', '.join(hidden) or 'none'}. The rule is rough: it doesn't notice if the responses' "
+        f"loss changes by less than {puzzle.margin(losses):.2f} nats, and in up to 4 of 10 cases "
+        "it fails a correct loop's other seed."
     )
 
 
 # %% [markdown]
 # What gives each mistake away, if anything does:
 #
-# - *The prompt too*: the loop's loss can't fall much below 1 nat, as a request's words are random.
-# - *Padding too*: the loop's loss is far below the responses' loss. Two thirds of its labels are
-#   padding's, about 6.3 a row against 3, and easy. They probably slow down the others: not tested.
-# - *End = pad* never stops. *Shifted twice* begins with the response's second token.
-# - *Rate by batch* learns less. With seed 0 it still looks like another seed, so plot the rate.
-# - *Mean of means*: micro-batches of 16 random rows have similar numbers of labels, so a label's
-#   weight is off by a tenth or so. With sorted rows the error is large (LLM08, section 5).
-# - *bf16 weights* lose few updates as large as our rates. We don't count AdamW's smaller steps. At
-#   a rate of 10⁻⁵ they lose most (section 2).
+# - *The prompt too*: nobody can learn a request's random words. Its task, its length and its words
+#   have $\ln 5 + \ln 6 + \ln 12 + \ln 11 + \dots$, about 11.5 nats a row, and a row has about 11.3
+#   labels. So the loop's training loss stays near 1 nat or above.
+# - *Padding too*: its training loss is as low as the right loop's or lower, yet held-out responses
+#   are worse, and they stop. Two thirds of its labels are padding's, about 6.3 a row against 3, and
+#   easy. They probably slow down the others: not tested.
+# - *End = pad*: no row has a label for its end, so the model never learns to stop.
+# - *Shifted twice*: its responses begin with the second token.
+# - *Mean of means* hides. Micro-batches of 16 random rows have similar numbers of labels, so a
+#   label's weight is off by a tenth or so. With sorted rows the error is large (LLM08, section 5).
+# - *Rate by batch* ends with a higher loss, but a single seed may not show it in the numbers: its
+#   curve goes flat halfway. Plot the rate: it gives it away at once.
+# - *bf16 weights* hide, because our rate is high: few steps of 5·10⁻³ to 5·10⁻⁴ round away. At 10⁻⁵
+#   most do (section 2).
 #
-# With seeds 0 to 3 at `tiny`, the last two moved the responses' loss by at most 0.12 nats, up or
-# down. Which mistakes look like another seed depends on the seeds: your key may list others.
+# With several seeds you could tell more: compare the costs above with the range over three seeds.
+#
+# ### Before you train
+# The first four mistakes are in the labels, so one batch shows them, without any training. Decode
+# the labels of a row: do they begin where the response begins? Is its end there? Is anything else?
+# Better: test it in code, in every training.
+
+
+# %% A batch
+@lab.exercise(
+    level=2,
+    hints=(
+        "Look at four places: padding, the first token of a row, its last token, and every label "
+        "that isn't −100.",
+        "attention_mask tells padding from tokens: not their values. A label that isn't −100 is "
+        "the token at its own place.",
+        "Moved labels also leave a row's last token without a label. Look for them before you look "
+        "for a missing end.",
+    ),
+)
+def label_mistake(batch: Batch) -> str:
+    """Return the mistake in a batch's labels: a name of IN_LABELS, or "none".
+
+    Each row is a user's turn and then an assistant's, which ends with the end token. Any token may
+    pad. A batch has at most one mistake, in all rows where it can be seen.
+    """
+    ids = batch["input_ids"]
+    tokens = batch["attention_mask"] == 1  # (B, T)
+    labelled = batch["labels"] != IGNORED
+    last = tokens.sum(1, keepdim=True) - 1  # (B, 1)
+    if (labelled & ~tokens).any():
+        return "padding too"
+    if labelled[:, 0].any():
+        return "the prompt too"
+    if (labelled & (batch["labels"] != ids)).any():
+        return "shifted twice"
+    return "none" if labelled.gather(1, last).all() else "end = pad"
+
+
+@lab.experiment
+def a_batch_shows_mistakes_in_labels(run: Run):
+    """Four of the seven mistakes can be named from one batch, before any training.
+
+    Predict: with labels moved once, which label has the token `<|assistant|>` of the header?
+    """
+    rows = some_rows(run, encode, 32)
+    short = min(range(32), key=lambda i: len(rows[i]["input_ids"]))
+    batches = {name: batch_of(loop, rows) for name, loop in LOOPS.items()}
+    table = []
+    for name in ("right", *IN_LABELS):
+        labels = batches[name]["labels"][short].tolist()
+        words = [word_tokenizer.decode([i]) if i != IGNORED else "·" for i in labels]
+        table.append([name, " ".join(words)])
+    row = word_tokenizer.decode(rows[short]["input_ids"])
+    run.table(f"The labels of the row “{row}”; · is −100", ["loop", "labels"], table)
+    found = {name: label_mistake(batch) for name, batch in batches.items()}
+    named = [name for name in MISTAKES if found[name] == name]
+    because = "the others are in the step, the rate and the weights"
+    run.check("mistakes named", named, equals=IN_LABELS, because=because, decides=True)
+    others = [found[name] for name in LOOPS if name not in IN_LABELS]
+    run.check("of the other loops", others, equals=["none"] * 4, decides=True)
 
 
 # %% The end
@@ -324,7 +296,7 @@ def an_end_that_is_padding_is_never_said(run: Run):
 
     Only the words up to the wanted number are compared: what follows them doesn't count.
 
-    Predict: does it find the right words in most of 200 responses? And in how many does it stop?
+    Predict: what does this model write after the right words?
     """
     rights = fits(run, "right")
     wrong = fit(run, "end = pad", run.seed)
@@ -340,17 +312,12 @@ def an_end_that_is_padding_is_never_said(run: Run):
     because = "no row has a label for its end"
     what = "end = pad: stops"
     run.check(what, wrong.exam.stops, at_most=0.05, because=because, decides=True)
-    both = mean(fitted.right for fitted in rights)
-    good = [f"{share:.1%}" for share in (mean(words), mean(stops), both)]
-    bad = [f"{share:.1%}" for share in (found, wrong.exam.stops, wrong.right)]
-    columns = ["loop", "words right", "stops", "words and end right"]
-    table = [["right", *good], ["end = pad", *bad]]
-    title = "Held-out requests; the right loop: mean of three seeds; the mistake: one seed"
-    run.table(title, columns, table)
+    (response,) = word_tasks.responses(wrong.trained.model, [puzzle.REQUEST])
     return (
         f"Words right: {min(words):.1%} to {max(words):.1%} in three seeds of the right loop, and "
-        f"{bad[0]} in one seed of the mistake. One seed can't show whether the mistake changes the "
-        f"words. Stops: {good[1]} on average, and {bad[1]} with the mistake."
+        f"{found:.1%} in one seed of the mistake. One seed can't show whether the mistake changes "
+        f"the words. Stops: {mean(stops):.1%} on average, and {wrong.exam.stops:.1%} with the "
+        f"mistake. It reverses “{puzzle.REQUEST['input']}” to “{response}”, and would go on."
     )
 
 
@@ -360,10 +327,11 @@ def does_masking_the_prompt_help(run: Run):
     """After a short training on our tasks, masking the prompt gives more right responses.
 
     A likely reason, which isn't tested: the prompt's words are random, so learning them doesn't
-    help, and most labels are theirs. At `--size small`, with a larger model, ten times as many rows
-    and four times as many steps, the gap may close.
+    help, and most labels are theirs. Shi et al. 2024 find the reverse for long natural prompts with
+    short outputs: there the prompt's loss helps. At `--size small`, with a larger model, ten times
+    as many rows and four times as many steps, our gap may close.
 
-    Predict: most tokens of a row are the prompt's. Does learning them too help or hurt?
+    Predict: what share of a row's tokens is the response's?
     """
     masked = fits(run, "right")
     unmasked = fits(run, "the prompt too")
@@ -382,22 +350,31 @@ def does_masking_the_prompt_help(run: Run):
 # %% [markdown]
 # ## 2. What float16 loses
 # float16 has 11 significant bits, more than bfloat16, but its smallest number above 0 is
-# $2^{-24} \approx 6 \cdot 10^{-8}$. Gradients of half of that or less become 0. **Loss scaling**
-# (Micikevicius et al. 2018) multiplies the loss by a power of two before the backward pass and
-# divides the gradients, in 32 bits, after it. float16 ends at 65,504: if a gradient overflows, the
-# scaler skips the step and halves the scale. PyTorch's scaler begins with 2¹⁶, as in our table.
+# $2^{-24} \approx 6 \cdot 10^{-8}$. Gradients of half of that, $2^{-25}$, or less become 0. **Loss
+# scaling** (Micikevicius et al. 2018) multiplies the loss by a power of two before the backward
+# pass and divides the gradients, in 32 bits, after it. float16 ends at 65,504: if a gradient
+# overflows, the scaler skips the step and halves the scale. After 2,000 good steps it doubles it.
+# PyTorch's scaler begins with 2¹⁶, as in our table.
 #
-# How much is lost? Two measures give very different results. One counts the *entries* that become
-# zero. The other adds up their absolute values: their share of the **mass** $\sum |g|$. We look at
-# a real model's gradient with respect to its logits, where the backward pass begins. It has an
-# entry for each token of the vocabulary, and most of them are tiny.
+# We look at the gradient of a real model's *logits*, where the backward pass begins. It has an
+# entry for each token of the vocabulary: $p$ for a wrong token with the probability $p$, and
+# $p - 1$ for the label. In a mean over $N$ labels each entry is divided by $N$. So a wrong token's
+# entry becomes 0 if
 #
-# What counts is the number that the loss is divided by before the backward pass. In a mean over $N$
-# labels each label's gradient is divided by $N$. Our text has 64 labels. We divide its gradients as
-# if it were part of a larger batch, of up to half a million labels. All processes of a large
-# training together may have that number in a step. But each of $P$ processes divides its loss by a
-# $P$-th of them only (LLM08, section 8): with 16 processes, look at the table's line for 32,768
-# labels. We don't train in float16, so what a lost share does to a training stays open.
+# $$p \le N \cdot 2^{-25}.$$
+#
+# With $N = 64$ these are tokens below $2 \cdot 10^{-6}$. With $N = 2^{19} = 524{,}288$ they are all
+# tokens that the model finds less likely than 1.6 %. The label's entry is lost only if the model is
+# nearly certain of it.
+#
+# Is that much? Count the entries that become 0, and most are lost. Add up their absolute values,
+# and little is: this is the share of the **mass** $\sum |g|$ that becomes 0.
+#
+# Who divides by half a million? A large training may have that many labels in a step, in all
+# processes together. Each of $P$ processes divides by a $P$-th of that: with 16 processes, 32,768.
+# A single process that accumulates (LLM08, section 5) divides by all of them. Our text has 64
+# labels, and we divide its gradients as in larger batches. We don't train in float16, so what a
+# lost share does to a training stays open.
 
 
 # %% Small gradients
@@ -409,12 +386,11 @@ def losses_in_float16(g: Tensor, scale: float) -> tuple[float, float]:
 
 @lab.experiment
 def float16_loses_more_in_larger_batches(run: Run):
-    """In a small batch float16 loses most entries and little mass; in a large one, over 5 % of it.
+    """With 64 labels float16 loses most entries and little of the mass; with 524,288, over 5 %.
 
-    Large is half a million labels, and little is at most 2⁻⁸ of the mass. With loss scaling the
-    large batch loses little, too.
+    Little is at most 2⁻⁸ of the mass. With loss scaling the large batch loses little, too.
 
-    Predict: 64 labels lose 0.2 % of the mass. How much is lost with half a million labels?
+    Predict: how much of the mass does a process lose that divides by 32,768?
     """
     small = (2.0 ** torch.tensor([-24, -25, -26])).half().float() * 2**24
     run.check("2⁻²⁴, 2⁻²⁵, 2⁻²⁶ in float16, ÷ 2⁻²⁴", small.tolist(), equals=[1.0, 0.0, 0.0])
@@ -428,7 +404,7 @@ def float16_loses_more_in_larger_batches(run: Run):
     batches = [2**k for k in (6, 9, 12, 15, 17, 19)]
     plain = [losses_in_float16(g / n, 1) for n in batches]
     scaled = [losses_in_float16(g / n, 2**16) for n in batches]
-    figures.show_float16(run, batches, [mass for _, mass in plain], [mass for _, mass in scaled])
+    figures.show_float16(run, batches, plain, [mass for _, mass in scaled])
     rows = [[f"{n:,}", *a, *b] for n, a, b in zip(batches, plain, scaled, strict=True)]
     columns = ["labels", "entries lost", "mass lost", "entries lost at 2¹⁶", "mass lost at 2¹⁶"]
     run.table("Logits' gradients in float16, without those that are 0 in fp32", columns, rows)
@@ -437,16 +413,16 @@ def float16_loses_more_in_larger_batches(run: Run):
     because = "our convention: bf16 rounds each number by up to 2⁻⁸ of it, so less is little"
     what = "64 labels: share of the mass lost"
     run.measure(what, plain[0][1], expect_at_most=2**-8, because=because, decides=True)
+    run.measure("32,768 labels: share of the mass lost", plain[3][1])
     what = "524,288 labels: share of the mass lost"
     much = "our convention: a twentieth is much"
     run.measure(what, plain[-1][1], expect_at_least=0.05, because=much, decides=True)
     what = "524,288 labels at 2¹⁶: share of the mass lost"
     run.measure(what, scaled[-1][1], expect_at_most=2**-8, because=because, decides=True)
-    large = [n for n, (_, mass) in zip(batches, plain, strict=True) if mass > 2**-8]
     return (
-        f"With 64 labels {plain[0][1]:.2%} of the mass is lost, with 524,288 labels "
-        f"{plain[-1][1]:.0%}, and {scaled[-1][1]:.2%} if the loss is scaled by 2¹⁶. The smallest "
-        f"batch in the table that loses more than 2⁻⁸ = 0.39% has {min(large, default=0):,} labels."
+        f"With 64 labels in a loss float16 loses {plain[0][1]:.1%} of the mass, with 32,768, a "
+        f"process's part of a large batch, {plain[3][1]:.1%}, and with 524,288 {plain[-1][1]:.0%}. "
+        f"If the loss is scaled by 2¹⁶, even the last loses only {scaled[-1][1]:.2%}."
     )
 
 
@@ -476,7 +452,10 @@ def steady(model: Any, rows: list[Row], steps: int) -> tuple[float, float]:
 def bf16_weights_stand_still(run: Run):
     """At a rate of 10⁻⁵ most bf16 weights never move, and most float32 weights do.
 
-    Predict: how much less does the loss fall with bf16 weights?
+    The bf16 model also has bf16 products, gradients and means. So the difference of the losses
+    isn't the weights' part alone.
+
+    Predict: how much less does the loss fall with the bf16 model?
     """
     model = copy.deepcopy(fit(run, "right", run.seed).trained.model).cpu()
     rows = some_rows(run, encode, 64)
@@ -489,25 +468,33 @@ def bf16_weights_stand_still(run: Run):
     what = "fp32: share of weights that never moved"
     run.check(what, still, at_most=0.2, because=because, decides=True)
     run.measure("fp32: the loss falls by", gain, expect_at_least=0, unit="nats")
-    run.measure("bf16: the fall of its loss ÷ that of fp32", gain_short / gain, expect_at_most=0.8)
+    run.measure("bf16: the fall of its loss ÷ that of fp32", gain_short / gain)
     return (
-        f"With fp32 weights the loss falls by {gain:.5f} nats, with bf16 weights by "
-        f"{gain_short:.5f}, which is {gain_short / gain:.0%} of that."
+        f"With fp32 the loss falls by {gain:.5f} nats, with bf16 by {gain_short:.5f}, which is "
+        f"{gain_short / gain:.0%} of that."
     )
 
 
 # %% [markdown]
 # ## 3. Resuming an interrupted training
 # A killed training should continue and end as if nothing had happened. To continue *exactly*, the
-# weights aren't enough. A resume also needs AdamW's means and $t$, the place in the schedule,
-# this epoch's order of the data, and the number of batches so far. Because of dropout, it needs the
-# state of every random number generator, too.
+# weights aren't enough. A resume also needs:
+#
+# - AdamW's means and its $t$;
+# - the number of steps so far, which gives the place in the schedule and, times the micro-batches
+#   of a step, the number of batches so far;
+# - this epoch's order of the rows, and the same rows under it;
+# - the state of every random number generator, because of dropout;
+# - with float16, the scale of the loss.
 #
 # `Checkpoints` saves this state with Accelerate's `save_state`. It writes into a folder with a
-# temporary name and renames it when it is complete, so a resume never finds half of one. The last
-# two checkpoints stay. The next run resumes if the recipe, the rows, the lab's text and the machine
-# are the same. Try it: press Ctrl-C in a run of `--size small`, and start it again. The experiment
-# doesn't compare the rows, so that it can also resume with another order.
+# temporary name and renames it when it is complete, so a killed process leaves no half checkpoint.
+# The last two stay. The next run resumes if the recipe, the rows, the lab's text and the machine
+# are the same. "Exactly" was tested on CPUs. On a GPU some kernels add in a random order (atomic
+# additions), and then even two uninterrupted trainings differ in their last bits.
+#
+# Try it: start `invoke lab LLM08+ --size small --only does_masking_the_prompt_help`, wait for more
+# than a minute, press Ctrl-C, and start it again. It prints "resumes after step …".
 
 
 # %% Resumed
@@ -519,21 +506,32 @@ class Killed(Exception):
 def resumed_is_bit_for_bit(run: Run):
     """Stopped in its middle and resumed, a training ends with exactly the same losses and weights.
 
-    Predict: all is restored but the order of the data. How many of the last 20 losses differ?
+    As a control, another resume gets all its state back, but the list of rows is reversed under it.
+
+    Predict: an epoch has 400 rows, and 224 come before the stop. How many of the others repeat
+    these in the control?
     """
     rows = some_rows(run, encode, 400)
     how = Recipe(40, seed=run.seed)  # an epoch has 13 steps
+    seen: dict[str, list[int]] = {}
 
     def start(name: str, seed: int, rows: list[Row], watch: Watch | None = None) -> Trained:
-        """Train with dropout, so that random numbers matter."""
-        # depends_on lacks the rows, so that "another order" resumes, too
+        """Train with dropout, so that random numbers matter; store which rows are seen."""
+        seen[name] = []
+
+        def make(rows: list[Row]) -> Batch:
+            seen[name] += map(id, rows)
+            return collate(rows, PAD)
+
+        # depends_on lacks the rows, so that the control resumes, too
         checkpoints = Checkpoints(run, name, depends_on={"steps": how.steps}, every_steps=10)
         model = build(run, seed, 0.2)
-        return train(run, name, model, rows, how, PARTS.loop, watch, checkpoints)
+        loop = replace(PARTS.loop, collate=make)
+        return train(run, name, model, rows, how, loop, watch, checkpoints)
 
     def start_and_kill(name: str) -> None:
         def kill(_: Any) -> float:
-            raise Killed  # at step 25
+            raise Killed  # at step 25; the last checkpoint is that of step 20
 
         with suppress(Killed):
             start(name, run.seed, rows, kill)
@@ -541,8 +539,8 @@ def resumed_is_bit_for_bit(run: Run):
     uninterrupted = start("never killed", run.seed, rows)
     start_and_kill("killed")
     resumed = start("killed", run.seed + 1, rows)  # into a model with other weights
-    start_and_kill("killed, another order")
-    reordered = start("killed, another order", run.seed + 1, rows[::-1])
+    start_and_kill("killed, other rows")
+    reordered = start("killed, other rows", run.seed + 1, rows[::-1])
 
     def other_losses(trained: Trained) -> int:
         return sum(a != b for a, b in zip(uninterrupted.losses, trained.losses, strict=True))
@@ -551,16 +549,23 @@ def resumed_is_bit_for_bit(run: Run):
         pairs = zip(uninterrupted.model.parameters(), trained.model.parameters(), strict=True)
         return max((a - b).abs().max().item() for a, b in pairs)
 
+    def repeated(name: str) -> int:
+        """Count the rows of the second epoch that come before the checkpoint and after it."""
+        return len({*seen["never killed"][400:624]} & {*seen[name][:176]})  # steps 13-19, 20-25
+
     run.check("steps of 40 with another loss", other_losses(resumed), equals=0, decides=True)
     what = "largest difference of a weight"
     run.check(what, largest_gap(resumed), at_most=0, because="bit for bit", decides=True)
+    run.check("rows that come twice in an epoch", repeated("killed"), equals=0, decides=True)
     because = "all 20 steps after the resume have other rows"
-    what = "another order: steps with another loss"
+    what = "rows reversed: steps with another loss"
     run.check(what, other_losses(reordered), at_least=15, because=because)
-    gap = abs(reordered.losses[20] - uninterrupted.losses[20])
+    twice = repeated("killed, other rows")
+    because = "176 · 224 ÷ 400 ≈ 99 are expected; the standard deviation is 5"
+    run.check("rows reversed: rows that come twice", twice, at_least=50, because=because)
     return (
-        f"Without the order, {other_losses(reordered)} of the last 20 losses differ, the first by "
-        f"{gap:.2f} nats. Some rows probably came twice in this epoch, others never: not counted."
+        f"With the rows reversed underneath, {other_losses(reordered)} of the last 20 losses "
+        f"differ. {twice} of the 400 rows come twice in the interrupted epoch, and as many never."
     )
 
 
@@ -572,41 +577,19 @@ def resumed_is_bit_for_bit(run: Run):
 # result is that of one process only if the division is right: by the labels of the window in *all*
 # processes. A mean over each process's labels is a mean of means again.
 #
-# To evaluate, the processes collect their results with `gather`. All processes need the same number
-# of rows. So Accelerate fills up the last batch with rows from the beginning, and `gather` returns
-# these copies, too. `gather_for_metrics` drops them.
+# To evaluate, the processes collect their results with `gather`. They wait for each other there, as
+# they do when they average gradients, so all need the same number of rows. Accelerate fills up the
+# last batch with rows from the beginning, and `gather` returns these copies, too.
+# `gather_for_metrics` drops them.
 #
 # `several.py` starts two processes for ten steps. As a reference, plain PyTorch trains in one
-# process on the rows of both. As a control, it makes the mistake: it averages the mean losses of
-# both processes' rows. `invoke lab LLM08 --processes 2` runs the entire lesson with two.
+# process on the rows that both recorded. As a control, it averages the mean losses of both
+# processes' rows: the mistake. Not tested: that a single process would draw the same batches. With
+# dropout the losses would differ, because each process has its own random numbers.
+# `invoke lab LLM08 --processes 2` runs the entire lesson with two.
 
 
-# %% Plain PyTorch
-def plainly(run: Run, steps: list[list[Row]], parts: int = 1) -> list[float]:
-    """Return the losses of the same training in plain PyTorch, in one process.
-
-    Args:
-        run: the run.
-        steps: the rows of each step.
-        parts: with more than 1, the rows of a step are cut into equal parts, whose mean losses are
-            averaged: a mistake.
-    """
-    model = build(run, run.seed)
-    optimizer = AdamW(model.parameters(), SEVERAL.lr, BETAS)
-    losses = []
-    for step, rows in enumerate(steps):
-        batches = [collate(part, PAD) for part in in_groups(rows, len(rows) // parts)]
-        means = [label_sum(model, batch) / label_count(batch) for batch in batches]
-        loss = torch.stack(means).mean()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), SEVERAL.clip)
-        optimizer.param_groups[0]["lr"] = SEVERAL.lr * lr_at(step, SEVERAL.steps, SEVERAL.warmup)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    return losses
-
-
+# %% Two processes
 @lab.experiment
 def n_processes_are_as_one(run: Run):
     """Two processes that share every batch have the same losses as one that has all rows.
@@ -640,9 +623,10 @@ def n_processes_are_as_one(run: Run):
 
 # %% [markdown]
 # ## 5. Where a step's time goes
-# In the forward pass, each weight of a matrix product takes part in one multiplication per token.
-# The backward pass has two for it: one for the gradient of the layer's input, one for that of the
-# weight. Its *time* needn't be twice the forward's: norms, softmax and Python count.
+# In the forward pass, a layer computes $Y = X W$: each weight takes part in one multiplication per
+# token. The backward pass has two products of that size: $dX = dY\, W^T$ for the layer below, and
+# $dW = X^T dY$ for the weight. Its *time* needn't be twice the forward's: norms, softmax and Python
+# count.
 #
 # Then come clipping and the optimizer. Their time doesn't depend on the batch. Our AdamW calls
 # twelve kernels for each of its tensors (21 at `tiny`). PyTorch's fused one calls a single
@@ -671,28 +655,36 @@ def where_the_time_goes(run: Run):
     what = "time of our AdamW ÷ the fused one"
     run.measure(what, ours[4] / theirs[4], expect_at_least=1, timed=True, decides=True)
     figures.show_times(run, STAGES, dict(zip(ways, (ours, theirs), strict=True)))
-    return f"In a small model's step our optimizer takes {share:.0%} of the time."
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return f"With {parameters:,} parameters our optimizer takes {share:.0%} of a step's time."
 
 
 # %% [markdown]
 # ## 6. Which rows go together?
 # "First fit decreasing" takes the longest row first and puts each row into the first pack that has
-# room. If $n$ packs are the fewest possible, it never makes more than
-# $\frac{11}{9} n + \frac{6}{9}$ (Dósa 2007). Short rows come last and fill the gaps, if there are
-# enough of them. Long rows come first, so shuffle the packs before you train.
+# room. Do it by hand: rows of 9, 9, 5 and 3 tokens, packs of 12. Which packs do you get? If $n$
+# packs are the fewest possible, it never makes more than $\frac{11}{9} n + \frac{6}{9}$ (Dósa
+# 2007).
+#
+# Short rows come last and fill the gaps, if they are short enough. Rows of similar length come into
+# the same packs, the longest first. So pack random portions of a large data set, not all of it at
+# once, and shuffle the packs before you train.
 
 
 # %% Packs
 @lab.exercise(
     level=2,
     hints=(
-        "Sort the rows, the longest first. Store how much room is left in each pack.",
+        "In which order do the rows come? What must you know of each pack when the next row comes?",
+        "Take a sorted copy, the longest first. Store how much room is left in each pack; a row "
+        "that fills it exactly fits.",
         "A row goes into the first pack that has room for it; if none has, into a new pack.",
-        "A row of more than `length` tokens fits nowhere: raise ValueError.",
     ),
 )
 def pack(rows: list[Row], length: int) -> list[list[Row]]:
     """Distribute rows over packs of at most `length` tokens, by first fit decreasing.
+
+    Rows of equal length keep their order. `rows` doesn't change.
 
     Raises:
         ValueError: if a row is longer than `length`.
@@ -747,10 +739,15 @@ def packing_removes_padding(run: Run):
     what = "padding packed ÷ in random order"
     half = "our convention: half is much less"
     run.measure(what, packed / plain, expect_at_most=0.5, because=half, decides=True)
-    figures.show_padding(run, lengths, waste)
+    figures.show_padding(run, lengths, waste, 2 / 11)
+    gaps = [room - sum(len(row["input_ids"]) for row in rows) for rows in packs]
+    small = sum(gap for gap in gaps if gap < min(lengths)) / sum(gaps)
+    long = mean(all(len(row["input_ids"]) >= 15 for row in rows) for rows in packs)
     return (
         f"Padding: {plain:.0%} in random order, {packed:.1%} packed, {alike:.1%} sorted by length. "
-        "But sorted batches aren't random: rows of 15 tokens and more are all Repeat or Reverse."
+        f"Why not 0 % packed? {small:.0%} of it is gaps shorter than the shortest row, which has "
+        f"{min(lengths)} tokens. Neither sorted batches nor packs are random: in {long:.0%} of the "
+        "packs all rows have 15 tokens or more, and these are all Repeat or Reverse."
     )
 
 
@@ -758,22 +755,24 @@ def packing_removes_padding(run: Run):
 # ## 7. Streams
 # A *Dataset* is a table: `map` applies a function to each row. If the table is on disk, it saves
 # the result in a file there, whose name is a hash of the data, the function and all that the
-# function refers to. A stream (an *IterableDataset*) reads a row only when somebody asks for it, so
-# it can be larger than the disk, or endless. If you shuffle it, the files come in random order, and
-# a buffer of $b$ rows is filled from up to ten of them in turn (datasets 5.2). The rows of a single
-# file are shuffled only through this buffer. When it is full, a random half of its rows leaves, and
-# the file's next rows fill it again. Count places from 0. If there is only one file, the row at
-# place $p$ of the shuffled stream was at a place before $p + b$.
+# function refers to. A stream (an *IterableDataset*) reads only what somebody asks for: from a
+# generator row by row, from a file block by block (datasets 5.2: JSON 10 MB, CSV 10,000 rows,
+# Parquet a row group). So it can be larger than the disk, or endless.
+#
+# Shuffling a stream shuffles the order of its files. Then up to ten of them fill a buffer of $b$
+# rows in turn, and only this buffer mixes rows. When it is full, a random half of its rows leaves,
+# and the next rows fill it again. A row leaves only after it was read, so it can't come $b$ or more
+# places early. But it may stay when half of the buffer leaves, many times. The figure shows both.
 
 
 # %% Streams
 @lab.experiment
 def a_stream_is_lazy_and_shuffles_nearby(run: Run):
-    """Unshuffled, a stream reads at most one row ahead; with a buffer of b rows, no row moves b or
-    more places forward.
+    """A stream from a generator, unshuffled, reads at most one row ahead; with a shuffle buffer of
+    b rows, no row of a single file comes b or more places early.
 
     Predict: rows sorted by task, about 200 of each; a shuffle buffer of 100. How many of the five
-    tasks are among the first 100 rows?
+    tasks are among the first 100 rows? How many places late does the latest row come?
     """
     rows = sorted(islice(examples(run.seed, None), 1000), key=lambda row: row["instruction"])
     read = []
@@ -788,16 +787,18 @@ def a_stream_is_lazy_and_shuffles_nearby(run: Run):
     because = "one row ahead, at most"
     run.check("rows that are read for ten", len(read), at_most=11, because=because, decides=True)
     drawn = [row["number"] for row in stream.shuffle(seed=run.seed, buffer_size=100)]
-    moved = [place - number for place, number in enumerate(drawn)]
+    late = [place - number for place, number in enumerate(drawn)]
     because = "the buffer has 100 rows"
-    what = "places that a row moves to the front, at most"
-    run.check(what, -min(moved), at_most=99, because=because, decides=True)
+    what = "places that a row comes early, at most"
+    run.check(what, -min(late), at_most=99, because=because, decides=True)
+    run.measure("places that a row comes late, at most", max(late))
+    figures.show_stream(run, drawn, 100)
     tasks = len({rows[number]["instruction"] for number in drawn[:100]})
     because = "they come from the file's first 150 rows; the smallest task has far more than 100"
     run.check("tasks among the first 100 rows", tasks, at_most=2, because=because)
     return (
-        f"The first 100 rows have {tasks} of the five tasks. So shuffle the file on disk before "
-        "you stream it."
+        f"The first 100 rows have {tasks} of the five tasks. No row comes more than {-min(late)} "
+        f"places early; the latest comes {max(late)} places late."
     )
 
 
@@ -807,50 +808,30 @@ def a_stream_is_lazy_and_shuffles_nearby(run: Run):
 # **contaminates** the test. Exact matching finds identical rows. **Normalised** rows, as lower-case
 # words with one space between them, match in spite of other case, spaces and punctuation. Changed
 # copies still share sequences of $n$ words, **n-grams**. Before the training of GPT-3, its authors
-# looked for 13-grams that test and training texts have in common (Brown et al. 2020, app. C). In
-# long texts, 13 words in common are hardly ever chance.
+# looked for 13-grams that test and training texts have in common (Brown et al. 2020, app. C). They
+# removed these with 200 characters around them; a bug left some in, so they also reported the
+# scores on clean subsets. In long texts, 13 words in common are hardly ever chance.
 #
 # A large $n$ misses copies in which a word was changed; a small $n$ also flags texts that are no
-# copies. Our texts have nine words: three of the instruction, then six animals. Two texts of the
-# same task share a 6-gram as soon as their first three animals agree. That happens by chance,
-# because there are only $12 \cdot 11 \cdot 10 = 1320$ such beginnings. Without the instruction
-# fewer texts match by chance. But six words have few n-grams, so more copies are missed, too.
+# copies. We take the longest lists, so each text has nine words: three of the instruction, then six
+# animals. Two texts of a task share a 6-gram if their first three animals agree. There are
+# $12 \cdot 11 \cdot 10 = 1320$ such beginnings, and about 200 texts of a task: by chance about 1
+# text in 6 is flagged. Without the instruction fewer texts match by chance. But six words have few
+# n-grams, so more copies are missed, too.
 
 
 # %% Copies
 def normalised(text: str) -> str:
-    """Return the words of a text in lower case, with one space between them."""
+    """Return the words of a text in lower case, with one space between; don't becomes don t."""
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
-@lab.exercise(
-    level=1,
-    hints=(
-        "Normalise the text first, then split it into words.",
-        "An n-gram begins at each of the first len(words) − n + 1 words.",
-        "Join the words of each with one space. A text of fewer than n words has none.",
-    ),
-)
 def n_grams(text: str, n: int) -> set[str]:
-    """Return all sequences of n words of the normalised text, with one space between words."""
+    """Return all sequences of n words of the normalised text; a shorter text has none."""
     words = normalised(text).split()
     return {" ".join(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
-def with_other_words(text: str, places: list[int]) -> str:
-    """Replace the words at some places of the list, which begins after the task's three words."""
-    words = text.split()
-    for place in places:
-        words[3 + place] = "gnu"
-    return " ".join(words)
-
-
-COPIES: dict[str, Callable[[str, int], str]] = {
-    "identical": lambda text, _: text,
-    "other case": lambda text, _: text.upper().replace(":", " :"),
-    "one word changed": lambda text, i: with_other_words(text, [i % 6]),
-    "two words changed": lambda text, i: with_other_words(text, [i % 6, (i + 3) % 6]),
-}
 MATCHES: dict[str, Callable[[str], set[str]]] = {
     "exact": lambda text: {text},
     "normalised": lambda text: {normalised(text)},
@@ -866,60 +847,64 @@ MATCHES: dict[str, Callable[[str], set[str]]] = {
 def a_smaller_n_finds_more_copies_and_flags_more_others(run: Run):
     """Exact matching finds only identical copies; the n of n-grams trades misses for false alarms.
 
-    Predict: one of the list's six words is changed. In what share of the copies do 6-grams match?
+    A copy is found if it has an n-gram of its own original. A text without a copy is flagged if
+    any training text has one of its n-grams.
+
+    Predict: one of the list's six words is changed. What share of the copies do 6-grams find?
     """
     pairs = word_tasks.pairs(islice(examples(run.seed, None), 8000))
     long = (pair for pair in pairs if len(pair[1].split()) == word_tasks.LONGEST)
     texts = [f"{task}: {words}" for task, words in dict.fromkeys(long)][:1200]
-    groups = dict(zip([*COPIES, "no copy"], in_groups(texts[:300], 60), strict=True))
-    training_texts = texts[300:]
-    for name, copied in COPIES.items():
-        training_texts += [copied(text, i) for i, text in enumerate(groups[name])]
-    shares: dict[str, list[float]] = {}
+    originals = texts[:60]
+    copies = [
+        [(text, copied(text, i)) for i, text in enumerate(originals)] for copied in COPIES.values()
+    ]
+    found: dict[str, list[float]] = {}
+    flagged: dict[str, float] = {}
     for match, keys in MATCHES.items():
-        known = set().union(*map(keys, training_texts))
-        shares[match] = [
-            mean(not known.isdisjoint(keys(text)) for text in group) for group in groups.values()
+        found[match] = [
+            mean(not keys(text).isdisjoint(keys(copy)) for text, copy in pairs) for pairs in copies
         ]
-    table = [[match, *(f"{share:.0%}" for share in row)] for match, row in shares.items()]
-    run.table("Share of the test rows that match a training row", ["", *groups], table)
+        known = set().union(*map(keys, texts[60:]))
+        flagged[match] = mean(not known.isdisjoint(keys(text)) for text in originals)
+    table = [[m, *(f"{share:.0%}" for share in [*found[m], flagged[m]])] for m in MATCHES]
+    title = "Share of copies that are found, and of texts without a copy that are flagged"
+    run.table(title, ["", *COPIES, "no copy"], table)
     what = "exact: identical, other case, a word changed"
-    run.check(what, shares["exact"][:3], equals=[1.0, 0.0, 0.0], decides=True)
+    run.check(what, found["exact"][:3], equals=[1.0, 0.0, 0.0], decides=True)
     what = "normalised: identical, other case, a word changed"
-    run.check(what, shares["normalised"][:3], equals=[1.0, 1.0, 0.0])
-    found = shares["6-grams"][2]
-    because = "six words in a row stay if one of the list's last three is changed"
-    run.check("6-grams: a word changed", found, at_least=0.5, because=because, decides=True)
-    because = "four words in a row always stay"
-    what = "4-grams: a word changed"
-    run.check(what, shares["4-grams"][2], at_least=1, because=because, decides=True)
-    four, six = (shares[f"{n}-grams"][4] for n in (4, 6))
+    run.check(what, found["normalised"][:3], equals=[1.0, 1.0, 0.0])
+    changed = [found[f"{n}-grams"][2] for n in (8, 6, 5, 4)]
+    because = "at 1, 3, 5 and 6 of the six places, n words in a row stay"
+    what = "a word changed: found by 8-, 6-, 5- and 4-grams"
+    run.check(what, changed, equals=[1 / 6, 3 / 6, 5 / 6, 1.0], because=because, decides=True)
+    four, five, six = (flagged[f"{n}-grams"] for n in (4, 5, 6))
     because = "after the instruction a 4-gram needs 1 animal of 12, a 6-gram 3 animals in a row"
     what = "flagged without a copy: 4-grams − 6-grams"
     run.check(what, four - six, at_least=0.3, because=because, decides=True)
-    five = shares["5-grams"]
-    bare = shares["5-grams of the list"]
+    bare = "5-grams of the list"
     return (
-        f"With a word changed, 6-grams match {found:.0%}: half of the rows by the copy, the others "
-        f"by chance. Of the rows without a copy they flag {six:.0%}. 5-grams find {five[2]:.0%} of "
-        f"the changed copies and flag {five[4]:.0%} of the others. Without the instruction they "
-        f"find {bare[2]:.0%} and flag {bare[4]:.0%}."
+        f"With a word changed, 6-grams find half of the copies and flag {six:.0%} of the texts "
+        f"without one. 5-grams find {changed[2]:.0%} and flag {five:.0%}, 4-grams find all and "
+        f"flag {four:.0%}. Without the instruction 5-grams find {found[bare][2]:.0%} and flag "
+        f"{flagged[bare]:.0%}."
     )
 
 
 # %% [markdown]
 # ## What to remember
-# - A loop with a mistake trains, and its loss falls. With labels shifted twice, in one seed, it was
-#   no higher than in the right loop's worst seed, and hardly any response was right. Decode a
-#   batch's labelled tokens before you train. Then look at held-out responses and their ends.
-# - The mean of means minimises a loss in which each micro-batch, not each label, has the same
-#   weight. To see a small difference you need several seeds.
-# - float16 loses small gradients, and a mean over many labels has many. Loss scaling saves nearly
-#   all of their mass.
+# - A loop with a mistake trains, and its loss falls. With labels shifted twice the loss was as low
+#   as the right loop's (one seed), but hardly any response was right. Decode a batch's labels, and
+#   test them, before you train. Then look at held-out responses and their ends.
+# - Training losses over different labels aren't comparable. The loss of the same held-out labels
+#   is. To see a small difference in it you need several seeds.
+# - float16 rounds small gradients to 0, and the more labels a mean has, the smaller its gradients.
+#   Loss scaling saves nearly all of their mass.
 # - To resume exactly, save the full state, with the order of the rows that are still to come.
 # - With N processes, divide by the labels of all of them. The mean of their means is wrong.
-# - A shuffle buffer mixes only rows that are near each other. Shuffle a file before you stream it.
-# - A smaller n finds more of the changed copies, and flags more texts that are no copies.
+# - With a shuffle buffer of b rows, no row comes b or more places early, though some come much
+#   later. So shuffle one big file before you stream it.
+# - With a smaller n, n-grams find more of the changed copies and flag more texts without a copy.
 
 
 # %% The closing
@@ -932,7 +917,7 @@ def closing(results: Results) -> str:
     mistakes = "a_low_loss_can_be_wrong"
     means = results.shown(mistakes, "mean of means: responses' loss − the right loop's")
     short = results.shown(mistakes, "bf16 weights: responses' loss − the right loop's")
-    spread = results.values(mistakes, "the right loop's responses' loss, three seeds")
+    losses = results.values(mistakes, "the right loop's responses' loss, three seeds")
     rights = results.values(mistakes, RIGHT)
     shifted_loss = results.value(mistakes, SHIFTED)
     half = "float16_loses_more_in_larger_batches"
@@ -942,7 +927,7 @@ def closing(results: Results) -> str:
         f"- Shifted twice, the training loss is {shifted_loss:.3f} nats; the right loop has "
         f"{min(rights):.3f} to {max(rights):.3f} over three seeds.\n"
         f"- Share of right responses, masked prompt − unmasked: {masked}.\n"
-        f"- The right loop's responses' loss has a range of {_range(spread):.3g} nats "
+        f"- The right loop's responses' loss has a range of {spread(losses):.3g} nats "
         f"over three seeds. With the mean of means it differs by {means} nats, with bf16 weights "
         f"by {short} nats: compare that with the range.\n"
         f"- Of a gradient's mass, float16 loses {small:.2%} with 64 labels, {large:.0%} with "
@@ -952,7 +937,7 @@ def closing(results: Results) -> str:
 
 # %% [markdown]
 # **Read on**: Micikevicius et al. 2018, *Mixed precision training*, on loss scaling · Shi et al.
-# 2024, *Instruction tuning with loss over instructions*, on what prompts' labels are good for ·
+# 2024, *Instruction tuning with loss over instructions*: when the prompt's loss helps ·
 # `benchmarks/training.py`, which compares our loop with transformers' Trainer. Next: LLM09, custom
 # architectures.
 

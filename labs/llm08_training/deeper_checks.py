@@ -1,10 +1,13 @@
-"""Check the exercises of LLM08+: packs by hand, and n-grams written out."""
+"""Check the exercises of LLM08+: packs by hand, and batches with mistakes in their labels."""
 
 import copy
 from typing import Any, cast
 
 from labs.kit import Mistake
-from labs.llm08_training.batch_checks import Function, type_of
+from labs.llm08_training.batch_checks import END, IGNORED, Function, type_of
+
+import torch
+from torch import Tensor
 
 
 def pack(module: Any) -> None:
@@ -100,41 +103,92 @@ def _expect_error(implementation: Function) -> None:
     raise Mistake("a row of 11 tokens doesn't fit into a pack of 10: raise ValueError")
 
 
-def n_grams(module: Any) -> None:
-    """Compare with n-grams written out, of a text with capitals and a comma."""
-    implementation = module.n_grams
-    text = "A b, c d"
-    got = implementation(text, 3)
-    if not isinstance(got, set):
-        raise Mistake(f"expected a set of texts, got {type_of(got)}")
-    found = cast(set[Any], got)
-    want = {"a b c", "b c d"}
-    mistakes = {
-        "the text wasn't normalised: call normalised first": {"A b, c", "b, c d"},
-        "the last n-gram is missing: there are len(words) − n + 1": {"a b c"},
-        "the last ones are shorter than n words: stop at len(words) − n + 1": {
-            *want,
-            "c d",
-            "d",
+# label_mistake
+
+PAD = 0
+#         user  cow ant  end model ant ant  end: a word comes twice, so a moved label may be right
+ROWS = [[3, 10, 11, END, 4, 11, 11, END], [3, 10, END, 4, 10, END]]
+STARTS = (5, 4)  # of the responses
+
+
+def label_mistake(module: Any) -> None:
+    """Pass batches with each mistake and without one; the first row has no padding."""
+    implementation = module.label_mistake
+    _expect_name(
+        implementation,
+        _batch(),
+        "none",
+        {
+            "end = pad": "look only at each row's last token: not a request's end, not padding",
+            "shifted twice": "−100 was compared with the token: compare only labels that aren't",
+            "padding too": "attention_mask tells padding from tokens, not their values",
         },
-        "these are sequences of letters: split the text into words": {
-            "a b",
-            " b ",
-            "b c",
-            " c ",
-            "c d",
-        },
-        "the n-grams don't overlap: one begins at each word": {"a b c", "d"},
-        "the words are joined without a space": {"abc", "bcd"},
-    }
-    for message, wrong in mistakes.items():
-        if found == wrong:
-            raise Mistake(message)
-    if any(not isinstance(gram, str) for gram in found):
-        raise Mistake("each n-gram must be a text: join its words with one space")
-    if found != want:
-        raise Mistake(f"the 3-grams of {text!r}: expected {sorted(want)}, got {sorted(found)}")
-    if got := implementation("a b", 3):
-        raise Mistake(f"a text of two words has no 3-gram, got {got}")
-    if (got := implementation("a b a", 1)) != {"a", "b"}:
-        raise Mistake(f"the 1-grams of 'a b a' are its words, got {got}")
+    )
+    _expect_name(
+        implementation,
+        _batch(pad=END),
+        "none",
+        {"padding too": "the end token pads here", "end = pad": "the end token pads here"},
+        "a right batch that the end token pads",
+    )
+    of_both = "the first row has no padding: look at all rows"
+    _expect_name(implementation, _batch(padding=PAD), "padding too", {"none": of_both})
+    never = "padding has labels here, whatever their value: look where attention_mask is 0"
+    other = _batch(padding=END, pad=END)
+    _expect_name(implementation, other, "padding too", {"none": never, "end = pad": never})
+    prompt = "the first token of a row is never the assistant's: does it have a label?"
+    wrong = {"none": prompt}
+    _expect_name(implementation, _batch(all_tokens=True), "the prompt too", wrong)
+    _expect_name(implementation, _batch(all_tokens=True, rows=1), "the prompt too", wrong)
+    moved = "each label has moved one place: compare each label with the token at its own place"
+    first = "moved labels also leave the last token without one: look for them before that"
+    wrong = {"none": moved, "end = pad": first, "the prompt too": prompt}
+    _expect_name(implementation, _batch(moved=True), "shifted twice", wrong)
+    _expect_name(implementation, _batch(moved=True, rows=1), "shifted twice", wrong)
+    wrong = {"none": "the last token of each row has no label: each response needs its end"}
+    _expect_name(implementation, _batch(ends=False, pad=END), "end = pad", wrong)
+    _expect_name(implementation, _batch(ends=False, rows=1), "end = pad", wrong)
+
+
+def _batch(
+    pad: int = PAD,
+    padding: int = IGNORED,
+    all_tokens: bool = False,
+    moved: bool = False,
+    ends: bool = True,
+    rows: int = 2,
+) -> dict[str, Tensor]:
+    """Return a batch of ROWS, right or with one mistake in its labels."""
+    width = len(ROWS[0])
+    batch: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "attention_mask": []}
+    for ids, start in list(zip(ROWS, STARTS, strict=True))[:rows]:
+        labels = [token if all_tokens or i >= start else IGNORED for i, token in enumerate(ids)]
+        if moved:
+            labels = [*labels[1:], IGNORED]
+        if not ends:
+            labels[-1] = IGNORED
+        gap = width - len(ids)
+        batch["input_ids"].append(ids + [pad] * gap)
+        batch["labels"].append(labels + [padding] * gap)
+        batch["attention_mask"].append([1] * len(ids) + [0] * gap)
+    return {name: torch.tensor(lines) for name, lines in batch.items()}
+
+
+def _expect_name(
+    implementation: Function,
+    batch: dict[str, Tensor],
+    want: str,
+    mistakes: dict[str, str],
+    what: str = "",
+) -> None:
+    given = {name: tensor.clone() for name, tensor in batch.items()}
+    got = implementation(given)
+    if any(not torch.equal(given[name], tensor) for name, tensor in batch.items()):
+        raise Mistake("the batch that was passed in has changed: make new tensors")
+    if not isinstance(got, str):
+        raise Mistake(f'expected a name, or "none", got {type_of(got)}')
+    if got == want:
+        return
+    what = what or ("a right batch" if want == "none" else f"a batch with “{want}”")
+    hint = f": {mistakes[got]}" if got in mistakes else ""
+    raise Mistake(f"{what}: expected “{want}”, got “{got}”{hint}")

@@ -1,15 +1,16 @@
 """Draw the figures of LLM08+."""
 
-import math
 from collections.abc import Iterable
-from itertools import pairwise
 from statistics import mean
 from typing import Any
 
 from labs.kit import Run
+from labs.llm08_training.training import EVERY, Trained, in_groups
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 
 def draw_rates(curves: dict[str, list[float]]) -> Any:
@@ -19,62 +20,88 @@ def draw_rates(curves: dict[str, list[float]]) -> Any:
     for i, ((name, curve), (x, y)) in enumerate(zip(curves.items(), places, strict=True)):
         ax.plot(curve, color=f"C{i}")
         ax.text(x * len(curve), y, f"{name}:\nmean {mean(curve):.2f}", color=f"C{i}")
-    title = "Moved by each batch, the rate falls too early"
+    title = "Moved by each micro-batch, the rate falls too early"
     ax.set(xlabel="step of the optimizer", ylabel="share of the peak", ylim=(0, 1.1), title=title)
     return fig
 
 
-def draw_mistakes(watched: dict[str, list[list[float]]], right: list[list[list[float]]]) -> Any:
-    """Draw the held-out loss of each loop by steps, four in a panel.
+def draw_mistakes(loops: dict[str, Trained], others: list[list[list[float]]]) -> Any:
+    """Draw the training loss and the responses' loss of each loop by steps, a panel for each.
 
     Args:
-        watched: the points of each loop, by its letter.
-        right: the points of the right loop with each of its seeds; a band shows their range.
+        loops: the training of each loop, by its letter.
+        others: the held-out loss of the right loop's other seeds; a band shows their range.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.8), sharey=True)
-    fig.suptitle("Which loops look like the right one, whose three seeds are grey?")
-    loops = list(watched.items())
-    times = [step for step, _ in right[0]]
-    heights = [[value for _, value in points] for points in right]
-    low = [min(values) for values in zip(*heights, strict=True)]
-    high = [max(values) for values in zip(*heights, strict=True)]
-    for ax, part in zip(axes, (loops[:4], loops[4:]), strict=True):
-        ax.fill_between(times, low, high, color="grey", alpha=0.35, lw=0)
-        ends = spread_out([math.log(points[-1][1]) for _, points in part], 0.22)
-        for i, ((name, points), end) in enumerate(zip(part, ends, strict=True)):
-            steps, values = zip(*points, strict=True)
-            ax.plot(steps, values, color=f"C{i}", lw=1.5)
-            ax.text(1.03 * steps[-1], math.exp(end), name, color=f"C{i}", va="center", fontsize=9)
-        ax.set(xlabel="steps", yscale="log", xlim=(0, 1.15 * times[-1]))
-        ax.set_xticks([tick for tick in ax.get_xticks() if tick <= times[-1]])
-        ax.set_yticks([0.2, 0.5, 1, 2, 5, 10], ["0.2", "0.5", "1", "2", "5", "10"])
+    fig, axes = plt.subplots(4, 2, figsize=(7.2, 8.4), sharex=True, sharey=True)
+    fig.suptitle("Which five loops can be told from the right one?")
+    times = [step for step, _ in others[0]]
+    heights = list(zip(*([value for _, value in points] for points in others), strict=True))
+    low, high = ([pick(values) for values in heights] for pick in (min, max))
+    for ax, (letter, trained) in zip(axes.flat, loops.items(), strict=True):
+        ax.fill_between(times, low, high, color="grey", alpha=0.45, lw=3)
+        own = [mean(part) for part in in_groups(trained.losses, EVERY)]
+        ax.plot([EVERY * i for i in range(1, len(own) + 1)], own, "--", color="C1")
+        ax.plot(*zip(*trained.watched, strict=True), color="C0")
+        ax.set_yscale("log")
+        ax.set_yticks([0.1, 0.5, 2, 10], ["0.1", "0.5", "2", "10"])
         ax.minorticks_off()
-    axes[0].set_ylabel("held-out loss (nats per label)")
+        ax.text(0.95, 0.95, letter, transform=ax.transAxes, size=14, ha="right", va="top")
+    names = [("C0", "-", "responses' loss, held out"), ("C1", "--", "training loss, own labels")]
+    lines = [Line2D([], [], color=colour, ls=style, label=name) for colour, style, name in names]
+    band = Patch(color="grey", alpha=0.45, lw=0, label="right, two other seeds")
+    fig.legend(handles=[*lines, band], loc="outside lower center", ncols=2)
+    fig.supylabel("loss (nats per label)", size=11)
+    for ax in axes[-1]:
+        ax.set_xlabel("steps")
     return fig
 
 
-def spread_out(places: list[float], gap: float) -> list[float]:
-    """Move labels up until neighbours are at least `gap` apart."""
-    moved = list(places)
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    for below, above in pairwise(order):
-        moved[above] = max(moved[above], moved[below] + gap)
-    return moved
+def draw_float16(batches: list[int], plain: list[tuple[float, float]], scaled: list[float]) -> Any:
+    """Draw what float16 loses of a gradient, by the labels of the batch.
 
-
-def draw_float16(batches: list[int], plain: list[float], scaled: list[float]) -> Any:
-    """Draw the share of a gradient's mass that float16 loses, by the labels of the batch."""
-    fig, ax = plt.subplots(figsize=(7.2, 3.4))
-    for name, shares, colour in (("unscaled", plain, "C1"), ("loss × 2¹⁶", scaled, "C0")):
-        ax.plot(batches, [100 * share for share in shares], "o-", color=colour)
-        ax.text(1.25 * batches[-1], 100 * shares[-1], name, color=colour, va="center")
-    ax.set(xscale="log", xlabel="labels in the batch", ylabel="mass lost (%)")
-    ax.set(xlim=(batches[0] / 1.5, 8 * batches[-1]), title="The larger the batch, the more is lost")
+    Args:
+        batches: numbers of labels.
+        plain: the shares of entries and of mass that are lost.
+        scaled: the share of mass that is lost at a scale of 2¹⁶.
+    """
+    entries, mass = zip(*plain, strict=True)
+    fig, ax = plt.subplots(figsize=(7.2, 4.0))
+    curves = [("entries", entries, "C2"), ("mass", mass, "C1"), ("mass, loss × 2¹⁶", scaled, "C0")]
+    for name, shares, colour in curves:
+        ax.plot(batches, shares, "o-", color=colour)
+        ax.text(1.4 * batches[-1], shares[-1], name, color=colour, va="center")
+    ax.axhline(2**-8, color="grey", ls="--")
+    ax.text(batches[0], 1.25 * 2**-8, "little: 2⁻⁸", color="grey", va="bottom")
+    shares = [1, 1e-2, 1e-4, 1e-6, 1e-8]
+    ax.set(xscale="log", yscale="log", xlabel="labels in the mean", ylabel="share that becomes 0")
+    ax.set_yticks(shares, ["100 %", "1 %", "0.01 %", "10⁻⁶", "10⁻⁸"])
+    ax.minorticks_off()
+    ax.set(xlim=(batches[0] / 1.5, 80 * batches[-1]), ylim=(1e-8, 3))
+    ax.set_xticks([64, 4096, 32_768, 524_288], ["64", "4,096", "32,768", "524,288"])
+    ax.set_title("The more labels, the more of the gradient's mass is lost")
     return fig
 
 
-def draw_padding(lengths: list[int], waste: dict[str, float]) -> Any:
-    """Draw the lengths of rows, and the share of padding for each way of batching."""
+def draw_stream(drawn: list[int], buffer: int) -> Any:
+    """Draw where each row of a file comes in a shuffled stream, and how early it could come.
+
+    Args:
+        drawn: the row's number in the file, in the order of the stream.
+        buffer: rows of the shuffle buffer.
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 4.4))
+    ax.plot(drawn, range(len(drawn)), ".", color="C0", ms=3)
+    ends = [buffer - 1, len(drawn) - 1]
+    ax.plot(ends, [end - buffer + 1 for end in ends], color="C1")
+    ax.text(0.72 * len(drawn), 0.45 * len(drawn), f"{buffer - 1} places\nearly", color="C1")
+    late = max(place - number for place, number in enumerate(drawn))
+    title = f"No row comes {buffer} places early, but one comes {late} places late"
+    ax.set(xlabel="place in the file", ylabel="place in the shuffled stream", title=title)
+    return fig
+
+
+def draw_padding(lengths: list[int], waste: dict[str, float], bound: float) -> Any:
+    """Draw the lengths of rows, the share of padding for each way of batching, and packs' bound."""
     fig, (left, right) = plt.subplots(1, 2, width_ratios=(1.4, 1))
     left.hist(lengths, bins=range(min(lengths), max(lengths) + 2), align="left", rwidth=0.85)
     title = f"{min(lengths)} to {max(lengths)} tokens…"
@@ -82,7 +109,11 @@ def draw_padding(lengths: list[int], waste: dict[str, float]) -> Any:
     shares = [100 * share for share in waste.values()]
     bars = right.bar(list(waste), shares, color=["C1", "C5", "C2"])
     right.bar_label(bars, fmt="%.1f")
+    right.plot([1.55, 2.45], [100 * bound] * 2, color="C6", ls="--")
+    right.text(2, 100 * bound + 1, "bound", ha="center")
     right.set_ylim(0, 1.12 * max(shares))
+    right.set_axisbelow(True)
+    right.grid(axis="x", visible=False)
     right.set(title="…so batches have padding", ylabel="padding (% of the places)")
     return fig
 
@@ -110,17 +141,16 @@ def draw_times(parts: Iterable[str], times: dict[str, list[float]]) -> Any:
     return fig
 
 
-def show_mistakes(
-    run: Run, watched: dict[str, list[list[float]]], right: list[list[list[float]]]
-) -> None:
-    """Show the curves of eight loops, by letters, and the range of the right loop's seeds."""
+def show_mistakes(run: Run, loops: dict[str, Trained], others: list[list[list[float]]]) -> None:
+    """Show the losses of eight loops, by letters, and the right loop's two other seeds."""
     run.figure(
-        draw_mistakes(watched, right),
+        draw_mistakes(loops, others),
         "mistakes",
-        "The held-out responses' loss of eight loops, and the range of the right loop's three "
-        "seeds, in both panels. None of the mistakes raises an error.",
-        alt="Line plot of the held-out loss over steps on a log scale, in two panels with four "
-        "loops each. A grey band shows the range of the right loop's seeds.",
+        "Eight loops, one of them right. The band shows the right loop's responses' loss with two "
+        "other seeds; a third seed needn't lie in it. Training losses are means over 25 steps, "
+        "and comparable only where the labels are the same.",
+        alt="Eight panels, A to H, with the loss over steps on a log scale: a dashed curve of the "
+        "training loss, a solid one of the held-out responses' loss, and a grey band.",
     )
 
 
@@ -129,21 +159,35 @@ def show_rates(run: Run, curves: dict[str, list[float]]) -> None:
     run.figure(
         draw_rates(curves),
         "rate",
-        "Warm-up and cosine; and the same curve when each of two batches moves it.",
+        "Warm-up and cosine; and the same curve if each of a step's two micro-batches moves it.",
         alt="Line plot of the learning rate over steps: a rise, then a cosine that falls to a "
-        "floor; the curve that each batch moves falls twice as fast.",
+        "floor; the curve that each micro-batch moves falls twice as fast.",
     )
 
 
-def show_float16(run: Run, batches: list[int], plain: list[float], scaled: list[float]) -> None:
-    """Show the mass that float16 loses in batches of different sizes."""
+def show_float16(
+    run: Run, batches: list[int], plain: list[tuple[float, float]], scaled: list[float]
+) -> None:
+    """Show the entries and the mass that float16 loses in batches of different sizes."""
     run.figure(
         draw_float16(batches, plain, scaled),
         "float16",
-        "The share of a gradient's mass that becomes 0 in float16. All points are of one text with "
-        "64 labels, its gradients divided as in larger batches.",
-        alt="Line plot of the lost share over the number of labels: unscaled it rises steeply, and "
-        "with loss scaling it stays near 0.",
+        "The share of a gradient's entries and of its mass that become 0 in float16. All points "
+        "are of one text with 64 labels, its gradients divided as in larger batches.",
+        alt="Log-log plot of the lost shares over the number of labels: nearly all entries; the "
+        "mass rises from 0.2 to over 10 percent; with loss scaling it stays below 2 to the −8.",
+    )
+
+
+def show_stream(run: Run, drawn: list[int], buffer: int) -> None:
+    """Show where the rows of one file come in a shuffled stream."""
+    run.figure(
+        draw_stream(drawn, buffer),
+        "stream",
+        f"One file of {len(drawn):,} rows through a shuffle buffer of {buffer}. Each point is a "
+        "row; the line is the limit. A row above it comes late.",
+        alt="Scatter plot of the place in the stream over the place in the file: points lie above "
+        "a diagonal line, most near it, some far above.",
     )
 
 
@@ -159,11 +203,12 @@ def show_times(run: Run, stages: Iterable[str], times: dict[str, list[float]]) -
     )
 
 
-def show_padding(run: Run, lengths: list[int], waste: dict[str, float]) -> None:
+def show_padding(run: Run, lengths: list[int], waste: dict[str, float], bound: float) -> None:
     """Show the lengths of rows and the padding of three ways of batching them."""
     run.figure(
-        draw_padding(lengths, waste),
+        draw_padding(lengths, waste, bound),
         "lengths",
-        "How long rows are, and what three ways of batching them waste.",
+        "How long rows are, and what three ways of batching them waste. The bound is that of first "
+        "fit decreasing, if the fewest packs were full.",
         alt="A histogram of the number of tokens in a row, and three bars of the share of padding.",
     )

@@ -1,4 +1,4 @@
-"""Train as one of several processes, which a lab starts."""
+"""Train as one of several processes, which a lab starts, and the same in a single process."""
 
 import json
 import os
@@ -12,10 +12,21 @@ from labs.course.options import Settings
 from labs.kit import Run
 from labs.kit.run.console import Output
 from labs.kit.run.processes import end_with_parent, rank, run_group
-from labs.llm08_training.lesson import PARTS, collate, encode
-from labs.llm08_training.training import Batch, Recipe, Row, rows_of, train
+from labs.llm08_training.lesson import (
+    BETAS,
+    PARTS,
+    AdamW,
+    collate,
+    encode,
+    label_count,
+    label_sum,
+    lr_at,
+)
+from labs.llm08_training.training import Batch, Recipe, Row, in_groups, rows_of, train
 from labs.llm08_training.word_tasks import PAD, build
 
+import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 SEVERAL = Recipe(steps=10, warmup=2)
@@ -53,3 +64,28 @@ def start_two(size: str, seed: int) -> list[dict[str, Any]]:
         if run_group(2, command, PYTHONPATH=str(root), **hidden):
             raise RuntimeError("a process failed; its output is above")
         return [json.loads((Path(folder) / f"{i}.json").read_text("utf-8")) for i in range(2)]
+
+
+def plainly(run: Run, steps: list[list[Row]], parts: int = 1) -> list[float]:
+    """Return the losses of the same training in plain PyTorch, in one process.
+
+    Args:
+        run: the run.
+        steps: the rows of each step.
+        parts: with more than 1, the rows of a step are cut into equal parts, whose mean losses are
+            averaged: a mistake.
+    """
+    model = build(run, run.seed)
+    optimizer = AdamW(model.parameters(), SEVERAL.lr, BETAS)
+    losses = []
+    for step, rows in enumerate(steps):
+        batches = [collate(part, PAD) for part in in_groups(rows, len(rows) // parts)]
+        means = [label_sum(model, batch) / label_count(batch) for batch in batches]
+        loss = torch.stack(means).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), SEVERAL.clip)
+        optimizer.param_groups[0]["lr"] = SEVERAL.lr * lr_at(step, SEVERAL.steps, SEVERAL.warmup)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses

@@ -6,8 +6,9 @@ from pathlib import Path
 from labs.course.options import Settings
 from labs.kit import Run
 from labs.kit.run.console import Output
-from labs.llm08_training import deeper, training, word_tasks
+from labs.llm08_training import deeper, loops, puzzle, training, word_tasks
 from labs.llm08_training import lesson as lab
+from labs.llm08_training.loops import LOOPS
 from labs.llm08_training.training import in_groups
 
 import pytest
@@ -28,8 +29,8 @@ def rows_of(count: int) -> list[lab.Row]:
 
 
 def test_a_loop_with_a_mistake_differs_from_the_right_one_in_one_thing():
-    right = deeper.LOOPS["right"]
-    for name, loop in deeper.LOOPS.items():
+    right = LOOPS["right"]
+    for name, loop in LOOPS.items():
         changed = {key for key, value in vars(loop).items() if value != getattr(right, key)}
         changed -= {"accumulate"}  # which alone is no mistake
         assert changed - {"pad"} or name == "right", name
@@ -38,12 +39,41 @@ def test_a_loop_with_a_mistake_differs_from_the_right_one_in_one_thing():
 
 def test_the_labels_of_each_mistake():
     (row,) = rows_of(1)
-    assert deeper.all_labels(row)["labels"] == row["input_ids"]
-    assert deeper.shifted(row)["labels"] == [*row["labels"][1:], lab.IGNORED]
-    batch = deeper.collate_all(rows_of(8), lab.PAD)
+    assert loops.all_labels(row)["labels"] == row["input_ids"]
+    assert loops.shifted(row)["labels"] == [*row["labels"][1:], lab.IGNORED]
+    batch = loops.collate_all(rows_of(8), lab.PAD)
     padding = batch["attention_mask"] == 0
     assert padding.any()
     assert (batch["labels"][padding] == lab.PAD).all()
+
+
+def test_a_batch_of_each_loop_shows_a_mistake_in_its_labels_and_no_other():
+    rows = rows_of(8)
+    found = {
+        name: deeper.label_mistake(deeper.batch_of(loop, rows)) for name, loop in LOOPS.items()
+    }
+    assert found == {name: name if name in deeper.IN_LABELS else "none" for name in LOOPS}
+
+
+def fitted(loss: float, right: float = 0.6) -> training.Fit:
+    trained = training.Trained(None, [loss] * 20, [[25, loss]])
+    return training.Fit(trained, word_tasks.Exam(right, right, 1.0, []))
+
+
+def test_a_loop_is_hidden_if_no_number_is_far_from_the_same_seed_of_the_right_loop():
+    rights = [fitted(loss) for loss in (0.4, 0.5, 0.45)]
+    assert puzzle.is_hidden(fitted(0.57), rights)  # 1.67 · 0.1 + 0.01 above the first
+    assert not puzzle.is_hidden(fitted(0.58), rights)
+    assert not puzzle.is_hidden(fitted(0.23 - 0.01), rights)
+    assert not puzzle.is_hidden(fitted(0.5, right=0.5), rights)
+
+
+def test_each_letter_of_the_puzzle_is_a_loop_and_the_order_depends_on_the_seed(run: Run):
+    letters = puzzle.letters_of(run, LOOPS)
+    assert sorted(letters.values()) == list("ABCDEFGH")
+    assert set(letters) == set(LOOPS)
+    other = Run(Settings(seed=1), "fp32", run.output, run.folder)
+    assert puzzle.letters_of(other, LOOPS) != letters
 
 
 def test_a_mean_of_means_weighs_micro_batches_equally(run: Run):
@@ -52,17 +82,17 @@ def test_a_mean_of_means_weighs_micro_batches_equally(run: Run):
     optimizer = torch.optim.SGD(model.parameters(), 0)
     labels = sum(lab.label_count(batch) for batch in window)
     steps = {}
-    for step in (lab.training_step, deeper.mean_of_means):
+    for step in (lab.training_step, loops.mean_of_means):
         steps[step] = step(model, optimizer, iter(window), labels, 0.0, 1.0, run.accelerator)
     model = lab.build(run, 0)
     means = [lab.label_sum(model, batch) / lab.label_count(batch) for batch in window]
-    assert steps[deeper.mean_of_means].item() == pytest.approx(sum(means).item() / 2, rel=1e-2)
+    assert steps[loops.mean_of_means].item() == pytest.approx(sum(means).item() / 2, rel=1e-2)
     assert steps[lab.training_step].item() != pytest.approx(sum(means).item() / 2, rel=1e-2)
 
 
 def test_a_rate_by_batch_ends_early():
-    assert deeper.lr_by_batch(30, 100, 20) == lab.lr_at(60, 100, 20)
-    assert deeper.lr_by_batch(60, 100, 20) == deeper.lr_by_batch(99, 100, 20) == 0.1
+    assert loops.lr_by_batch(30, 100, 20) == lab.lr_at(60, 100, 20)
+    assert loops.lr_by_batch(60, 100, 20) == loops.lr_by_batch(99, 100, 20) == 0.1
 
 
 def test_the_backward_pass_has_twice_the_products(run: Run):

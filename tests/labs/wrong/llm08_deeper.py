@@ -1,8 +1,8 @@
 """Wrong solutions of LLM08+: what a learner might plausibly hand in, and the message."""
 
-import re
-
 from labs.llm08_training import deeper as lab
+
+import torch
 
 
 def size_of(row):
@@ -73,27 +73,73 @@ def index_error(rows, length):
     return lab.pack(rows, length)
 
 
-def grams_by(words=lambda text: lab.normalised(text).split(), last=1, step=1, join=" ".join):
-    """Return a function of n-grams; `last` shifts the number of the last one."""
+def name_by(
+    order=("padding too", "the prompt too", "shifted twice", "end = pad"),
+    rows=slice(None),
+    padding=lambda batch: batch["attention_mask"] == 0,
+    same=lambda batch: (batch["labels"] == batch["input_ids"]) | (batch["labels"] == -100),
+    last=None,
+    prompt=lambda labelled: labelled[:, 0].any(),
+):
+    """Return a function that looks for mistakes in an order, in some of the rows."""
 
-    def n_grams(text, n):
-        found = words(text)
-        stop = len(found) if last is None else len(found) - n + last
-        return {join(found[i : i + n]) for i in range(0, max(0, stop), step)}
+    def label_mistake(batch):
+        batch = {name: tensor[rows] for name, tensor in batch.items()}
+        labelled = batch["labels"] != -100
+        length = batch["attention_mask"].sum(1)
+        ends = labelled[torch.arange(len(length)), (length - 1 if last is None else last)]
+        found = {
+            "padding too": (labelled & padding(batch)).any(),
+            "the prompt too": prompt(labelled),
+            "shifted twice": not same(batch).all(),
+            "end = pad": not ends.all(),
+        }
+        return next((name for name in order if found[name]), "none")
 
-    return n_grams
+    return label_mistake
 
 
-def one_at_least(text, n):
-    words = lab.normalised(text).split()
-    return {" ".join(words[i : i + n]) for i in range(max(1, len(words) - n + 1))}
+def all_ends_labelled(batch):
+    """Take each end token for a response's: a request's has no label."""
+    missing = (batch["input_ids"] == 2) & (batch["labels"] == -100)
+    return "end = pad" if missing.any() else lab.label_mistake(batch)
 
 
-def without_single_words(text, n):
-    return lab.n_grams(text, n) if n > 1 else set()
+def padding_by_value(batch):
+    return (batch["input_ids"] == 0) | (batch["input_ids"] == 2)
+
+
+def in_place_names(batch):
+    name = lab.label_mistake(batch)
+    batch["labels"][batch["attention_mask"] == 0] = 0
+    return name
+
+
+def without(name):
+    return name_by([one for one in lab.IN_LABELS if one != name])
 
 
 WRONG = [
+    ("label_mistake", all_ends_labelled, "look only at each row's last token"),
+    (
+        "label_mistake",
+        name_by(same=lambda batch: batch["labels"] == batch["input_ids"]),
+        "compare only labels that aren't",
+    ),
+    ("label_mistake", name_by(padding=padding_by_value), "not their values"),
+    ("label_mistake", name_by(last=-1), "not a request's end, not padding"),
+    ("label_mistake", name_by(rows=slice(0, 1)), "look at all rows"),
+    ("label_mistake", name_by(padding=lambda batch: batch["labels"] == 0), "whatever their value"),
+    ("label_mistake", without("the prompt too"), "does it have a label"),
+    ("label_mistake", without("end = pad"), "each response needs its end"),
+    (
+        "label_mistake",
+        name_by(["padding too", "the prompt too", "end = pad", "shifted twice"]),
+        "look for them before that",
+    ),
+    ("label_mistake", name_by(["padding too", "the prompt too"]), "moved one place"),
+    ("label_mistake", lambda _: None, "expected a name"),
+    ("label_mistake", in_place_names, "has changed"),
     ("pack", pack_by(exact=False), "fills a pack exactly"),
     ("pack", pack_by(order=lambda _: 0), "weren't sorted"),
     ("pack", pack_by(order=size_of), "the shortest row came first"),
@@ -108,15 +154,4 @@ WRONG = [
     ("pack", loses_a_row, "missing or comes twice"),
     ("pack", overfills, "more than 10 tokens"),
     ("pack", lambda *_: None, "expected a list of packs"),
-    ("n_grams", grams_by(words=str.split), "wasn't normalised"),
-    ("n_grams", grams_by(last=0), "the last n-gram is missing"),
-    ("n_grams", grams_by(last=None), "shorter than n words"),
-    ("n_grams", grams_by(words=lab.normalised, join="".join), "sequences of letters"),
-    ("n_grams", grams_by(last=None, step=3), "don't overlap"),
-    ("n_grams", grams_by(join="".join), "without a space"),
-    ("n_grams", grams_by(join=tuple), "each n-gram must be a text"),
-    ("n_grams", one_at_least, "two words has no 3-gram"),
-    ("n_grams", without_single_words, "1-grams"),
-    ("n_grams", grams_by(words=lambda text: re.findall(r"\w+", text)), "expected \\['a b c'"),
-    ("n_grams", lambda *_: [], "expected a set"),
 ]
