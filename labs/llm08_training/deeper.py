@@ -5,7 +5,7 @@
 # **You will be able to** recognise mistakes of a training loop by what they do to it, name mistakes
 # in labels before you train, and know which mistakes hide. You will explain what float16 loses,
 # know what a resume needs, and how N processes get the losses of one. You will measure where a
-# step's time goes, pack rows, and see what shuffling a stream and matching n-grams can't do.
+# step's time goes, pack rows, and see the limits of a stream's shuffle and of matching n-grams.
 # **Builds on** LLM08, whose data, loop and model it imports. **Takes** an hour to read, two minutes
 # at `tiny`.
 
@@ -67,7 +67,8 @@ lab.before_run(assets.check_model)
 # ## 1. Seven mistakes
 # Here are eight loops that train the same model on the same data for the same number of steps. One
 # loop is right. Each of the others has one mistake that people make, and none of these mistakes
-# raises an error. Can you recognise them by what they do?
+# raises an error. Can you recognise them by what they do? `loops.py` has their code, a few lines
+# each.
 #
 # | loop | its mistake |
 # |---|---|
@@ -118,9 +119,9 @@ def cost(run: Run, name: str) -> list[float]:
 
 
 # %% [markdown]
-# The next cell names the loops by letters. **Five of the eight letters can be told** from the
-# table and the figure. The other three can't: the right loop and two mistakes look like three seeds
-# of one loop. Find the five.
+# The next cell names the loops by letters. **Five of the eight letters can be told** from the table
+# and the figure. The other three can't be told apart: two mistakes change the results about as much
+# as another seed does. Find the five.
 #
 # Compare only what is comparable:
 #
@@ -200,10 +201,10 @@ def a_low_loss_can_be_wrong(run: Run):
     letters = puzzle.letters_of(run, LOOPS)
     key = ", ".join(f"{letter} is {name}" for name, letter in letters.items())
     return (
-        f"The key: {key}. By their four numbers these look like another seed of the right loop: "
-        f"{', '.join(hidden) or 'none'}. The rule is rough: it doesn't notice if the responses' "
-        f"loss changes by less than {puzzle.margin(losses):.2f} nats, and in up to 4 of 10 cases "
-        "it fails a correct loop's other seed."
+        f"The key: {key}. By their two losses and the shares that are right and that stop, these "
+        f"look like another seed of the right loop: {', '.join(hidden) or 'none'}. That is a hint. "
+        f"The rule doesn't notice if the responses' loss changes by less than "
+        f"{puzzle.margin(losses):.2f} nats, and in up to 4 of 10 cases it fails a correct loop."
     )
 
 
@@ -225,12 +226,12 @@ def a_low_loss_can_be_wrong(run: Run):
 # - *bf16 weights* hide, because our rate is high: few steps of 5·10⁻³ to 5·10⁻⁴ round away. At 10⁻⁵
 #   most do (section 2).
 #
-# With several seeds you could tell more: compare the costs above with the range over three seeds.
+# The key's rule sees one seed. With yours it may list other loops than these two.
 #
 # ### Before you train
 # The first four mistakes are in the labels, so one batch shows them, without any training. Decode
-# the labels of a row: do they begin where the response begins? Is its end there? Is anything else?
-# Better: test it in code, in every training.
+# the labels of a row. Do they begin where the response begins? Do they end with its end? Does
+# anything else have a label? Then let code ask that, at the start of every training.
 
 
 # %% A batch
@@ -246,10 +247,11 @@ def a_low_loss_can_be_wrong(run: Run):
     ),
 )
 def label_mistake(batch: Batch) -> str:
-    """Return the mistake in a batch's labels: a name of IN_LABELS, or "none".
+    """Return the name of the mistake in a batch's labels, or "none".
 
-    Each row is a user's turn and then an assistant's, which ends with the end token. Any token may
-    pad. A batch has at most one mistake, in all rows where it can be seen.
+    The names are "the prompt too", "padding too", "end = pad" and "shifted twice". Each row is a
+    user's turn and then an assistant's, which ends with the end token. Any token may pad. A batch
+    has at most one mistake, in all rows where it can be seen.
     """
     ids = batch["input_ids"]
     tokens = batch["attention_mask"] == 1  # (B, T)
@@ -268,18 +270,21 @@ def label_mistake(batch: Batch) -> str:
 def a_batch_shows_mistakes_in_labels(run: Run):
     """Four of the seven mistakes can be named from one batch, before any training.
 
-    Predict: with labels moved once, which label has the token `<|assistant|>` of the header?
+    Predict: a row asks to count one word, and the response is *one*. Which labels does it have with
+    each of the four mistakes?
     """
     rows = some_rows(run, encode, 32)
     short = min(range(32), key=lambda i: len(rows[i]["input_ids"]))
     batches = {name: batch_of(loop, rows) for name, loop in LOOPS.items()}
+    length = len(rows[short]["input_ids"])
     table = []
     for name in ("right", *IN_LABELS):
-        labels = batches[name]["labels"][short].tolist()
+        labels = batches[name]["labels"][short, : length + 2].tolist()
         words = [word_tokenizer.decode([i]) if i != IGNORED else "·" for i in labels]
         table.append([name, " ".join(words)])
     row = word_tokenizer.decode(rows[short]["input_ids"])
-    run.table(f"The labels of the row “{row}”; · is −100", ["loop", "labels"], table)
+    title = f"Labels of the row “{row}” and of two places of padding; · is −100"
+    run.table(title, ["loop", "labels"], table)
     found = {name: label_mistake(batch) for name, batch in batches.items()}
     named = [name for name in MISTAKES if found[name] == name]
     because = "the others are in the step, the rate and the weights"

@@ -38,7 +38,7 @@ def draw_mistakes(loops: dict[str, Trained], others: list[list[list[float]]]) ->
     heights = list(zip(*([value for _, value in points] for points in others), strict=True))
     low, high = ([pick(values) for values in heights] for pick in (min, max))
     for ax, (letter, trained) in zip(axes.flat, loops.items(), strict=True):
-        ax.fill_between(times, low, high, color="grey", alpha=0.45, lw=3)
+        ax.fill_between(times, low, high, color="grey", alpha=0.45, lw=0)
         own = [mean(part) for part in in_groups(trained.losses, EVERY)]
         ax.plot([EVERY * i for i in range(1, len(own) + 1)], own, "--", color="C1")
         ax.plot(*zip(*trained.watched, strict=True), color="C0")
@@ -71,7 +71,7 @@ def draw_float16(batches: list[int], plain: list[tuple[float, float]], scaled: l
         ax.plot(batches, shares, "o-", color=colour)
         ax.text(1.4 * batches[-1], shares[-1], name, color=colour, va="center")
     ax.axhline(2**-8, color="grey", ls="--")
-    ax.text(batches[0], 1.25 * 2**-8, "little: 2⁻⁸", color="grey", va="bottom")
+    ax.text(70 * batches[-1], 1.25 * 2**-8, "little: 2⁻⁸", color="grey", ha="right", va="bottom")
     shares = [1, 1e-2, 1e-4, 1e-6, 1e-8]
     ax.set(xscale="log", yscale="log", xlabel="labels in the mean", ylabel="share that becomes 0")
     ax.set_yticks(shares, ["100 %", "1 %", "0.01 %", "10⁻⁶", "10⁻⁸"])
@@ -112,8 +112,9 @@ def draw_padding(lengths: list[int], waste: dict[str, float], bound: float) -> A
     right.plot([1.55, 2.45], [100 * bound] * 2, color="C6", ls="--")
     right.text(2, 100 * bound + 1, "bound", ha="center")
     right.set_ylim(0, 1.12 * max(shares))
-    right.set_axisbelow(True)
-    right.grid(axis="x", visible=False)
+    for ax in (left, right):
+        ax.set_axisbelow(True)
+        ax.grid(axis="x", visible=False)
     right.set(title="…so batches have padding", ylabel="padding (% of the places)")
     return fig
 
