@@ -133,9 +133,10 @@ def cost(run: Run, name: str) -> list[float]:
 # Before you run the cell, write down for each mistake what you expect. Is its responses' loss
 # higher than the right loop's? Are the words right? Does the model stop?
 #
-# All loops train in the run's precision, which the report names. The experiments of this section
-# share ten trained models, but only within one run: `--only a_low_loss_can_be_wrong` alone trains
-# all ten again. So read puzzle and key in one run, or in a notebook.
+# All loops have the same precision: that of the run, which the report names, or fp32 if bf16 isn't
+# faster for so small a model. The experiments of this section share ten trained models, but only
+# within one run: `--only a_low_loss_can_be_wrong` trains all ten again. So read puzzle and key in
+# one run, or in a notebook.
 
 
 # %% Which is which?
@@ -331,10 +332,10 @@ def an_end_that_is_padding_is_never_said(run: Run):
 def does_masking_the_prompt_help(run: Run):
     """After a short training on our tasks, masking the prompt gives more right responses.
 
-    A likely reason, which isn't tested: the prompt's words are random, so learning them doesn't
-    help, and most labels are theirs. Shi et al. 2024 find the reverse for long natural prompts with
-    short outputs: there the prompt's loss helps. At `--size small`, with a larger model, ten times
-    as many rows and four times as many steps, our gap may close.
+    A likely reason, which isn't tested: most labels are the prompt's, and nobody can learn its
+    random words. Shi et al. 2024 find the reverse for long *natural* prompts with short outputs:
+    there the prompt's loss helps. At `--size small`, with a larger model, ten times as many rows
+    and four times as many steps, our gap may close.
 
     Predict: what share of a row's tokens is the response's?
     """
@@ -372,8 +373,8 @@ def does_masking_the_prompt_help(run: Run):
 # tokens that the model finds less likely than 1.6 %. The label's entry is lost only if the model is
 # nearly certain of it.
 #
-# Is that much? Count the entries that become 0, and most are lost. Add up their absolute values,
-# and little is: this is the share of the **mass** $\sum |g|$ that becomes 0.
+# Is that much? Count the entries, and most become 0. But these are the smallest, so look at the
+# **mass** $\sum |g|$, the sum of the absolute values: what share of it do they have?
 #
 # Who divides by half a million? A large training may have that many labels in a step, in all
 # processes together. Each of $P$ processes divides by a $P$-th of that: with 16 processes, 32,768.
@@ -750,7 +751,7 @@ def packing_removes_padding(run: Run):
     long = mean(all(len(row["input_ids"]) >= 15 for row in rows) for rows in packs)
     return (
         f"Padding: {plain:.0%} in random order, {packed:.1%} packed, {alike:.1%} sorted by length. "
-        f"Why not 0 % packed? {small:.0%} of it is gaps shorter than the shortest row, which has "
+        f"Of the packs' padding, {small:.0%} is in gaps shorter than the shortest row, which has "
         f"{min(lengths)} tokens. Neither sorted batches nor packs are random: in {long:.0%} of the "
         "packs all rows have 15 tokens or more, and these are all Repeat or Reverse."
     )
@@ -820,9 +821,9 @@ def a_stream_is_lazy_and_shuffles_nearby(run: Run):
 # A large $n$ misses copies in which a word was changed; a small $n$ also flags texts that are no
 # copies. We take the longest lists, so each text has nine words: three of the instruction, then six
 # animals. Two texts of a task share a 6-gram if their first three animals agree. There are
-# $12 \cdot 11 \cdot 10 = 1320$ such beginnings, and about 200 texts of a task: by chance about 1
-# text in 6 is flagged. Without the instruction fewer texts match by chance. But six words have few
-# n-grams, so more copies are missed, too.
+# $12 \cdot 11 \cdot 10 = 1320$ such beginnings, and about 200 texts of a task. By chance, this
+# alone flags 1 text in 6. Without the instruction fewer texts match by chance. But six words have
+# few n-grams, so more copies are missed, too.
 
 
 # %% Copies

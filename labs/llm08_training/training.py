@@ -319,7 +319,8 @@ def fit(
     def watch(model: Any) -> float:
         return parts.loss(run, model, test, PAD, at_once=100)
 
-    with run.small_products(how.batch * TOKENS, model.config.hidden_size):
+    # the rows of a step, not of a micro-batch: then all loops of LLM08+ get the same precision
+    with run.small_products(how.batch * accumulate * TOKENS, model.config.hidden_size):
         trained = train(run, f"{name}, seed {seed}", model, rows, how, parts.loop, watch)
     return Fit(trained, exam(run, trained.model, held_out))
 
