@@ -38,7 +38,7 @@ def draw_mistakes(loops: dict[str, Trained], others: list[list[list[float]]]) ->
     heights = list(zip(*([value for _, value in points] for points in others), strict=True))
     low, high = ([pick(values) for values in heights] for pick in (min, max))
     for ax, (letter, trained) in zip(axes.flat, loops.items(), strict=True):
-        ax.fill_between(times, low, high, color="grey", alpha=0.45, lw=0)
+        ax.fill_between(times, low, high, color="grey", alpha=0.45, lw=2)
         own = [mean(part) for part in in_groups(trained.losses, EVERY)]
         ax.plot([EVERY * i for i in range(1, len(own) + 1)], own, "--", color="C1")
         ax.plot(*zip(*trained.watched, strict=True), color="C0")
