@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LABS = "LLM06, llm06 or 6; LLM06+ for its deeper part; LLM01,LLM02; all, or all+ with deeper parts"
 STACK = "auto (default), cpu, cuda, rocm"
 RUNTIME = "auto (default: docker if an engine is running, else venv), docker, venv"
+LAB_RUNTIME = f"{RUNTIME}; with --on slurm also apptainer, pyxis"
 # Options of `invoke lab` that the launcher handles. The lab gets all others.
 SLURM_OPTIONS = ("nodes", "partition", "time", "account", "slurm_options")
 LAUNCHER_OPTIONS = (
@@ -75,7 +76,7 @@ def _exit_with(action: Callable[["Interrupts"], int | None]) -> None:
         "labs": LABS,
         "list": "list the experiments of a lab, and run nothing",
         "stack": STACK,
-        "runtime": RUNTIME,
+        "runtime": LAB_RUNTIME,
         "gpus": "all, none, a count (2) or a list (0,2); default 1; one process for each",
         "wait": "wait while other users hold the GPUs",
         "only": "run one experiment: a name from --list",

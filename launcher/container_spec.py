@@ -14,6 +14,14 @@ class Bind:
     target: str
     read_only: bool = False
 
+    def mount_words(self) -> str:
+        """Return the value of --mount, which is CSV: a path with a comma needs quotes."""
+        fields = ["type=bind", f"source={self.source}", f"target={self.target}"]
+        fields += ["readonly"] if self.read_only else []
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(fields)
+        return line.getvalue()
+
 
 @dataclass(frozen=True)
 class Port:
@@ -140,7 +148,7 @@ class ContainerSpec:
         words += [f"--env={name}={value}" for name, value in self.environment.items()]
         words += self._limit_words()
         for bind in self.binds:
-            words += ["--mount", _mount_words(bind)]
+            words += ["--mount", bind.mount_words()]
         words += [f"--label={name}={value}" for name, value in self.labels.items()]
         return [*words, self.image, *self.command]
 
@@ -173,12 +181,3 @@ class ContainerSpec:
             ("memory", self.mem_limit),
         )
         return words + [f"--{name}={limit}" for name, limit in limits if limit]
-
-
-def _mount_words(bind: Bind) -> str:
-    """Return the value of --mount, which is CSV: a path with a comma needs quotes."""
-    fields = ["type=bind", f"source={bind.source}", f"target={bind.target}"]
-    fields += ["readonly"] if bind.read_only else []
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(fields)
-    return line.getvalue()

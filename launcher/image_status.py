@@ -86,6 +86,12 @@ def input_hashes(service: Service) -> str:
     return " ".join(f"{name}={_short_hash(contents)}" for name, contents in parts.items())
 
 
+def hash_of_files(stack: str) -> str:
+    """Return a hash of the files in docker/ that decide the content of a stack's image."""
+    names = (*BUILD_FILES, *lock_names(stack))
+    return _short_hash([(DOCKER_FOLDER / name).read_bytes() for name in names])
+
+
 def _short_hash(contents: list[bytes]) -> str:
     digest = hashlib.sha256()
     for content in contents:

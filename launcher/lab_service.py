@@ -16,11 +16,13 @@ from launcher import (
 )
 from launcher.cards import Card
 from launcher.compose import Service
-from launcher.container_spec import ContainerSpec
+from launcher.container_spec import Bind, ContainerSpec
 from launcher.engine import Engine
 from launcher.file_owner import Owner, container_user, make_writable_folder
 from launcher.image_status import name_to_run, why_build
 from launcher.placement import Placement
+
+HUB_CACHE = "/tmp/cache/huggingface"
 
 
 def user_variables(placement: Placement, rootless: bool) -> dict[str, str]:
@@ -40,6 +42,12 @@ def local_time_zone() -> str:
         return "UTC0"
     sign = "-" if now.tm_gmtoff > 0 else ""  # POSIX counts to the west
     return f"<{now.tm_zone}>{sign}{hours}:{seconds // 60:02}"
+
+
+def hub_cache(owner: Owner) -> Bind:
+    """Return the mount of the user's Hugging Face cache, for labs that may use the network."""
+    cache = Path(os.environ.get("HF_HOME") or owner.home / ".cache" / "huggingface")
+    return Bind(str(cache), HUB_CACHE)
 
 
 def resolve(name: str, placement: Placement, variables: dict[str, str]) -> Service:

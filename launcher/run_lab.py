@@ -4,7 +4,6 @@ import os
 import shlex
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 from launcher import (
     ROOT,
@@ -22,7 +21,7 @@ from launcher import (
 )
 from launcher.cards import print_status
 from launcher.compose import notebook_service
-from launcher.container_spec import Bind, ContainerSpec
+from launcher.container_spec import ContainerSpec
 from launcher.engine import Engine
 from launcher.environment import Environment
 from launcher.file_owner import make_writable_folder, run_as_owner
@@ -34,8 +33,6 @@ from launcher.lab_command import LabCommand, labs_command
 from launcher.lab_service import shell_line
 from launcher.placement import Placement, choose_placement, placement_to_build
 from launcher.runtime import choose_runtime
-
-HUB_CACHE = "/tmp/cache/huggingface"
 
 
 def run(
@@ -117,8 +114,7 @@ def _with_command(spec: ContainerSpec, command: LabCommand, placement: Placement
     spec = replace(spec, command=tuple(command.words), reads_input=command.is_chat)
     if not command.online:
         return spec
-    cache = Path(os.environ.get("HF_HOME") or placement.owner.home / ".cache" / "huggingface")
-    return spec.with_bind(Bind(str(cache), HUB_CACHE))
+    return spec.with_bind(lab_service.hub_cache(placement.owner))
 
 
 def _run_in_environment(

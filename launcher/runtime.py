@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from launcher.cards import refuse_value
+from launcher.cards import WRONG_USAGE, Card, refuse_value
 from launcher.engine import Engine, NoEngine, connect
 from launcher.known_errors import NO_ENGINE
 
 CHOICES = ("auto", "docker", "venv")
+IN_JOBS = ("apptainer", "pyxis")  # only with --on slurm
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,13 @@ def choose_runtime(request: str) -> Runtime:
     """Choose the runtime that was requested, or the best one for "auto".
 
     Raises:
-        Card: If the runtime is unknown, or "docker" is requested and no engine is running.
+        Card: If the runtime is unknown or only for jobs of Slurm, or "docker" is requested and no
+            engine is running.
     """
+    if request in IN_JOBS:
+        why = "It is how a job of Slurm starts a container; here, an engine or an environment does."
+        fix = f"invoke lab … --on slurm --runtime {request}"
+        raise Card(f"--runtime {request} needs --on slurm.", why, fix, WRONG_USAGE)
     if request not in CHOICES:
         refuse_value("--runtime", request, CHOICES)
     if request == "venv":

@@ -5,13 +5,21 @@ import secrets
 import shlex
 from dataclasses import dataclass
 
-from launcher import ROOT, environment, folder_problems, runtime, slurm_jobs, slurm_runtime
+from launcher import (
+    ROOT,
+    environment,
+    folder_problems,
+    runtime,
+    slurm_containers,
+    slurm_jobs,
+    slurm_runtime,
+)
 from launcher.cards import WRONG_USAGE, Card, print_status, refuse_value
 from launcher.detect_gpus import detect
 from launcher.file_owner import file_owner, give_to, make_writable_folder
 from launcher.lab_command import LabCommand
 from launcher.slurm_follow import follow
-from launcher.slurm_runtime import Shape
+from launcher.slurm_runtime import Shape, Start
 from launcher.slurm_script import BatchJob, SlurmOptions, render
 from launcher.stack import VENDORS, choose_stack
 
@@ -50,14 +58,18 @@ def run(command: LabCommand, request: Request, detach: bool, dry: bool) -> int:
     """
     if request.on != "slurm":
         refuse_value("--on", request.on, ("slurm",))
-    if request.runtime not in runtime.CHOICES:
-        refuse_value("--runtime", request.runtime, runtime.CHOICES)
+    runtimes = (*runtime.CHOICES, *runtime.IN_JOBS)
+    if request.runtime not in runtimes:
+        refuse_value("--runtime", request.runtime, runtimes)
     gpus = _number("--gpus", request.gpus) if request.gpus not in ("", "none") else 0
     job = _job(command, request, gpus)
     if dry:
         print(render(job), end="")
         return 0
-    if request.runtime == "docker":  # the nodes have the image, or build it
+    if request.runtime in runtime.IN_JOBS:
+        slurm_containers.prepare(request.runtime, job.shape, command.online)
+        number = _submit(job)
+    elif request.runtime == "docker":  # the nodes have the image, or build it
         number = _submit(job)
     else:
         required = environment.required_environment(job.shape.stack, job.shape.gfx)
@@ -94,10 +106,16 @@ def _job(command: LabCommand, request: Request, gpus: int) -> BatchJob:
         _words("--slurm-options", request.slurm_options),
     )
     path = FOLDER / f"{command.name.replace(' ', '-')}-{secrets.token_hex(3)}.sbatch"
-    in_container = request.runtime == "docker"
-    start = slurm_runtime.in_engine if in_container else slurm_runtime.in_environment
-    log = FOLDER / "%j.log"
-    return BatchJob(command.name, ROOT, path, log, shape, start(command, shape), options)
+    start = _start(request.runtime, command, shape)
+    return BatchJob(command.name, ROOT, path, FOLDER / "%j.log", shape, start, options)
+
+
+def _start(asked: str, command: LabCommand, shape: Shape) -> Start:
+    if asked in runtime.IN_JOBS:
+        return slurm_containers.start(asked, command, shape)
+    if asked == "docker":
+        return slurm_runtime.in_engine(command, shape)
+    return slurm_runtime.in_environment(command, shape)
 
 
 def _processes(command: LabCommand, nodes: int, gpus: int) -> tuple[int, LabCommand]:

@@ -1,4 +1,4 @@
-"""How a job of Slurm starts a lab on its nodes: in the environment, or in containers."""
+"""How a job of Slurm starts a lab on its nodes: in the environment, or by an engine there."""
 
 import shlex
 import sys
@@ -10,8 +10,8 @@ from launcher.lab_command import LabCommand, labs_command
 
 _RANK = "export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID"
 # On AMD, Slurm sets three variables to the same GPUs. torch would apply one after the other.
-_ONE_FILTER = "unset CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES GPU_DEVICE_ORDINAL"
-_NODE = "export LABS_NODE=$SLURM_NODEID LABS_NODES=$SLURM_NNODES"
+ONE_FILTER = "unset CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES GPU_DEVICE_ORDINAL"
+NODE = "export LABS_NODE=$SLURM_NODEID LABS_NODES=$SLURM_NNODES"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class Shape:
         """Return the number of processes on all nodes."""
         return self.nodes * self.processes
 
+    @property
+    def threads(self) -> str:
+        """Return the line of a shell that shares a node's CPUs between its processes."""
+        share = f" / {self.processes}" if self.processes > 1 else ""
+        return f"export OMP_NUM_THREADS=$((SLURM_CPUS_ON_NODE{share}))"
+
 
 @dataclass(frozen=True)
 class Start:
@@ -47,19 +53,20 @@ class Start:
         command: what each task runs.
         setup: lines of a shell that each task runs before.
         exports: lines of the batch script before.
+        options: further options of srun.
     """
 
     tasks: int
     command: Sequence[str]
     setup: Sequence[str] = ()
     exports: Sequence[str] = ()
+    options: Sequence[str] = ()
 
 
 def in_environment(command: LabCommand, shape: Shape) -> Start:
     """Start a process of the environment, on a file system that all nodes share, in each task."""
     required = environment.required_environment(shape.stack, shape.gfx)
-    share = f" / {shape.processes}" if shape.processes > 1 else ""
-    exports = [f"export OMP_NUM_THREADS=$((SLURM_CPUS_ON_NODE{share}))"]
+    exports = [shape.threads]
     variables = required.variables.items()
     exports += [f"export {name}={shlex.quote(value)}" for name, value in variables]
     words = labs_command(command.words, str(required.python))
@@ -77,12 +84,12 @@ def in_engine(command: LabCommand, shape: Shape) -> Start:
         options += ("--processes", str(shape.processes))
     there = replace(command, options=(*command.options, *options))
     words = [sys.executable, "-m", "invoke", "lab", *there.words]
-    return Start(1, words, [_NODE] if shape.nodes > 1 else [])
+    return Start(1, words, [NODE] if shape.nodes > 1 else [])
 
 
 def _ranks(shape: Shape) -> list[str]:
     """Return the lines that make a task of Slurm a process of torch's group."""
-    lines = [_ONE_FILTER] if shape.stack == "rocm" else []
+    lines = [ONE_FILTER] if shape.stack == "rocm" else []
     if shape.total > 1:
         lines.append(f"{_RANK} LOCAL_WORLD_SIZE={shape.processes}")
     return lines

@@ -1,10 +1,10 @@
 """The batch script of a lab for Slurm: readable, and complete without the launcher."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.lab_service import shell_line
 from launcher.slurm_runtime import Shape, Start
 
 PREFIX = "llm-labs-"  # of the names of our jobs
@@ -30,11 +30,12 @@ export MASTER_ADDR MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
 # USR1 would end a process that doesn't handle it.
 _STEP = """
 # If a task fails, Slurm ends the others.
-srun --kill-on-bad-exit=1 bash -c '
+srun --kill-on-bad-exit=1 {options}bash -c '
 {setup}
 exec "$@"' task {command}
 """
 _IGNORE = 'trap "" USR1'
+WIDTH = 96  # of a command
 SECONDS_TO_STOP = 60  # Slurm may send the signal up to a minute earlier
 
 
@@ -86,12 +87,14 @@ def render(job: BatchJob) -> str:
     again = shlex.quote(f"sbatch {path}")
     texts = {"path": path, "again": again, "started_again": AGAIN}
     parts = [_HEAD.format(title=title, directives=directives, **texts)]
-    if number > 1:
+    if job.shape.nodes * job.start.tasks > 1:
         parts.append(_RENDEZVOUS)
     if job.start.exports:
         parts += ["\n", *(f"{line}\n" for line in job.start.exports)]
     setup = "\n".join([_IGNORE, *job.start.setup])
-    parts.append(_STEP.format(setup=setup, command=shell_line(list(job.start.command))))
+    options = "".join(f"{shlex.quote(option)} \\\n    " for option in job.start.options)
+    command = _wrapped(job.start.command)
+    parts.append(_STEP.format(setup=setup, command=command, options=options))
     return "".join(parts)
 
 
@@ -117,6 +120,17 @@ def _directives(job: BatchJob) -> list[str]:
     named = (("partition", options.partition), ("time", options.time), ("account", options.account))
     lines += [f"--{name}={_quoted(value)}" for name, value in named if value]
     return lines + ([" ".join(map(_quoted, options.more))] if options.more else [])
+
+
+def _wrapped(command: Sequence[str]) -> str:
+    """Return a command as lines for a shell, broken between words."""
+    lines: list[str] = []
+    for word in map(shlex.quote, command):
+        if lines and len(lines[-1]) + len(word) < WIDTH:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return " \\\n    ".join(lines)
 
 
 def _quoted(text: str) -> str:
