@@ -4,8 +4,10 @@ import ast
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from labs.kit.run.run import Run
 # These differ on another machine; a training can resume there, but not bit for bit.
 MACHINE = ("stack", "python", "device", "threads", "cpu_capability")
 IRRELEVANT = ("online", "only", "options")  # to the weights; each option is a fact by its name
+LOCK = ".lock"  # has a note of the process that has locked it
 MAX_CHARACTERS = 60  # of two values that are shown
 NAMES = {"lab_sha256": "the lab's text", "sources_sha256": "the text of labs that it imports"}
 
@@ -103,12 +106,17 @@ def _imports(text: str) -> set[Path]:
     return {path for path in files if path.is_file()}
 
 
+def folder_of(parent: Path, name: str, facts: Mapping[str, Any]) -> Path:
+    """Return the folder of the training with these facts, which another run may have taken."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    return parent / f"{_slug(name)}-{digest}"
+
+
 def take(parent: Path, name: str, facts: Mapping[str, Any]) -> Place:
     """Take the folder of the training with these facts, or another one if a run has taken it."""
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    own = folder_of(parent, name, facts)
     for attempt in count(1):
-        suffix = f"-{attempt}" if attempt > 1 else ""
-        folder = parent / f"{_slug(name)}-{digest}{suffix}"
+        folder = own.with_name(f"{own.name}-{attempt}") if attempt > 1 else own
         folder.mkdir(parents=True, exist_ok=True)
         if place := lock(folder):
             shutil.rmtree(atomic_folder.aside(folder), ignore_errors=True)
@@ -118,13 +126,26 @@ def take(parent: Path, name: str, facts: Mapping[str, Any]) -> Place:
 
 def lock(folder: Path) -> Place | None:
     """Lock a folder for the lifetime of this process; return None if another run has it."""
-    file = (folder / ".lock").open("w")
+    file = (folder / LOCK).open("a")  # another run's note stays
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no child inherits it
     except OSError:
         file.close()
         return None
+    with suppress(OSError):  # on a full disk, the note is empty
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
     return Place(folder, file)
+
+
+def holder_of(folder: Path) -> str:
+    """Return who has locked a folder, as far as it is known: process 12 on n2."""
+    try:
+        note = (folder / LOCK).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        note = ""
+    return note or "another process"
 
 
 def _slug(name: str) -> str:
@@ -160,6 +181,15 @@ def _describe(key: str, before: Any, now: Any) -> str:
 def only_machine_differs(differences: Mapping[str, str]) -> bool:
     """Return whether the differences are those of another machine."""
     return all(key in (*MACHINE, *PACKAGES) for key in differences)
+
+
+def in_use(name: str, folder: Path) -> Card:
+    """Return the card for --resume with checkpoints that another process has locked."""
+    return Card(
+        f"The checkpoints of {name!r} are in use.",
+        f"The holder of the lock in {folder} is {holder_of(folder)}.",
+        "wait until it ends, or end it; or leave out --resume, to start over",
+    )
 
 
 def does_not_fit(name: str, folder: Path, differences: Mapping[str, str]) -> Card:

@@ -44,7 +44,7 @@ class Search:
 
         Raises:
             Card: with --resume, if there are checkpoints of this training and none of them fits;
-                if the folder can't be written.
+                or another process has locked them; if the folder can't be written.
         """
         parent = checkpoint_folders.root(self._run)
         with writing_to(parent):
@@ -54,7 +54,24 @@ class Search:
         if found:
             restart = f"to start over: rm -r {place.folder}"
             self._say(f"{self._progress(found)}, from its checkpoint ({restart})")
+        else:
+            self._report_locked(
+                checkpoint_folders.folder_of(parent, self._name, self._facts), place
+            )
         return found or self._find_similar(place), place.folder
+
+    def _report_locked(self, own: Path, place: checkpoint_folders.Place) -> None:
+        """Report that another process has locked this training's checkpoints.
+
+        Raises:
+            Card: with --resume.
+        """
+        if place.folder == own or not atomic_folder.all_in(own):
+            return
+        if self._run.settings.resume:
+            raise checkpoint_folders.in_use(self._name, own)
+        holder = checkpoint_folders.holder_of(own)
+        self._say(f"starts over: {holder} has locked the checkpoints in {own}")
 
     def _progress(self, found: Found) -> str:
         done = found[1]["step"]

@@ -1,5 +1,6 @@
 """Which checkpoint a training resumes from, and what it reports about the others."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -105,12 +106,29 @@ def test_a_second_run_at_the_same_time_gets_another_folder(tmp_path: Path) -> No
     command = [sys.executable, "-c", LOCKS, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout and other.stdout.readline() == b"locked\n"
+        holder = f"process {other.pid} on {socket.gethostname()}"
+        with pytest.raises(Card, match="are in use") as caught:
+            Trained(tmp_path, 3, resume=True)
+        assert holder in caught.value.why
         second = Trained(tmp_path, 3)
         assert second.done == 0
         assert second.run.checkpoint_folders[0].folder.name == f"{folder.name}-2"
+        output = second.output.replace("\n", "")
+        assert f"starts over: {holder} has locked the checkpoints in {folder}" in output
         assert other.stdin
         other.stdin.close()
     assert Trained(tmp_path).done == 4
+
+
+def test_without_checkpoints_the_run_of_another_process_is_not_mentioned(tmp_path: Path) -> None:
+    Trained(tmp_path, 0)
+    (folder,) = tmp_path.glob("checkpoints/*")
+    command = [sys.executable, "-c", LOCKS, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline() == b"locked\n"
+        assert Trained(tmp_path, 3).output == ""
+        assert other.stdin
+        other.stdin.close()
 
 
 @pytest.mark.parametrize(
