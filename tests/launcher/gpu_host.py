@@ -73,6 +73,7 @@ COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/rich /packages/rich
 COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/pygments /packages/pygments
 COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/markdown_it /packages/markdown_it
 COPY --from=whole /opt/labs/venv/lib/python3.*/site-packages/mdurl /packages/mdurl
+RUN mkdir -p /opt/labs/venv/bin && ln -sf "$(command -v python3)" /opt/labs/venv/bin/python
 ENV HOME=/tmp/home PYTHONPATH=/lab:/packages PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /lab
 ARG STACK GFX INPUTS

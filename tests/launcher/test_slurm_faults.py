@@ -15,6 +15,7 @@ from launcher.slurm_jobs import Job
 from launcher.slurm_script import AGAIN
 from tests.conftest import SOMEBODY, Clone, Running, _fresh_clone, as_user
 from tests.launcher.slurm_cluster import Cli, Cluster, number_of, stand_in_environment, submitted
+from tests.launcher.test_slurm import TRAIN, WAITING_TRAINING
 
 import pytest
 
@@ -114,6 +115,30 @@ def test_a_full_shared_folder_is_a_card_though_the_output_lacks_its_end(cli: Cli
     assert re.search(rf"fix: free space \(df -h {outputs}/slurm\), then sbatch \S+", ended.err)
     assert second.code == 3 and "The disk is full." in second.err, second
     assert before == after, "no half script is left"
+
+
+def test_a_training_goes_on_in_a_full_shared_folder_and_a_later_job_from_its_checkpoint(
+    cli: Cli,
+) -> None:
+    outputs = str(cli.clone.outputs)
+    ask = cli.cluster.ask
+    cli.clone.outputs.mkdir(exist_ok=True)
+    cli.clone.kit_lab(WAITING_TRAINING)
+    ask("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", outputs)
+    try:
+        running = cli.start(*TRAIN)
+        running.wait_for("step 25\n")
+        ask("dd", "if=/dev/zero", f"of={outputs}/filled", "bs=4k")
+        ask("touch", f"{outputs}/go")
+        ended = running.ended()
+        ask("rm", f"{outputs}/filled")
+        again = cli.run(*TRAIN)
+    finally:
+        ask("umount", outputs)
+    assert "no checkpoint of step 27: The disk is full. The training continues." in ended.out
+    assert ended.code != 0, "its results can't be written"
+    assert f"Job {number_of(ended.err)} failed, and the disk of its output is full." in ended.err
+    assert again.code == 0 and "resumes after step 24" in again.out, again
 
 
 def test_a_job_goes_on_while_its_nodes_are_drained_and_the_next_one_waits(cli: Cli) -> None:
