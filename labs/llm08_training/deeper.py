@@ -227,7 +227,7 @@ def a_low_loss_can_be_wrong(run: Run):
 # - *Mean of means* hides. Micro-batches of 16 random rows have similar numbers of labels, so a
 #   label's weight is off by a tenth or so. With sorted rows the error is large (LLM08, section 5).
 # - *Rate by batch* learns well at first. Halfway, its rate has fallen to the floor: there its curve
-#   leaves the others', and then falls slowly. Plot the rate: it gives it away at once.
+#   leaves the grey ones, and then falls slowly. Plot the rate: it gives it away at once.
 # - *bf16 weights* usually hide, because our rate is high: few steps of 5·10⁻³ to 5·10⁻⁴ round away.
 #   At 10⁻⁵ most do (section 2).
 #

@@ -10,7 +10,6 @@ from labs.llm08_training.training import EVERY, Trained, in_groups
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 
 def draw_rates(curves: dict[str, list[float]]) -> Any:
@@ -30,26 +29,27 @@ def draw_mistakes(loops: dict[str, Trained], others: list[list[list[float]]]) ->
 
     Args:
         loops: the training of each loop, by its letter.
-        others: the held-out loss of the right loop's other seeds; a band shows their range.
+        others: the held-out loss of the right loop's other seeds, a thin line for each.
     """
     fig, axes = plt.subplots(4, 2, figsize=(7.2, 8.4), sharex=True, sharey=True)
     fig.suptitle("Which five loops can be told from the right one?")
-    times = [step for step, _ in others[0]]
-    heights = list(zip(*([value for _, value in points] for points in others), strict=True))
-    low, high = ([pick(values) for values in heights] for pick in (min, max))
     for ax, (letter, trained) in zip(axes.flat, loops.items(), strict=True):
-        ax.fill_between(times, low, high, color="grey", alpha=0.45, lw=2)
+        for points in others:
+            ax.plot(*zip(*points, strict=True), color="grey", lw=1)
         own = [mean(part) for part in in_groups(trained.losses, EVERY)]
         ax.plot([EVERY * i for i in range(1, len(own) + 1)], own, "--", color="C1")
-        ax.plot(*zip(*trained.watched, strict=True), color="C0")
+        ax.plot(*zip(*trained.watched, strict=True), color="C0", lw=2)
         ax.set_yscale("log")
         ax.set_yticks([0.1, 0.5, 2, 10], ["0.1", "0.5", "2", "10"])
         ax.minorticks_off()
         ax.text(0.95, 0.95, letter, transform=ax.transAxes, size=14, ha="right", va="top")
-    names = [("C0", "-", "responses' loss, held out"), ("C1", "--", "training loss, own labels")]
+    names = [
+        ("C0", "-", "responses' loss, held out"),
+        ("C1", "--", "training loss, own labels"),
+        ("grey", "-", "responses' loss, right, two other seeds"),
+    ]
     lines = [Line2D([], [], color=colour, ls=style, label=name) for colour, style, name in names]
-    band = Patch(color="grey", alpha=0.45, lw=0, label="right, two other seeds")
-    fig.legend(handles=[*lines, band], loc="outside lower center", ncols=2)
+    fig.legend(handles=lines, loc="outside lower center", ncols=2)
     fig.supylabel("loss (nats per label)", size=11)
     for ax in axes[-1]:
         ax.set_xlabel("steps")
@@ -74,11 +74,11 @@ def draw_float16(batches: list[int], plain: list[tuple[float, float]], scaled: l
     ax.text(70 * batches[-1], 1.25 * 2**-8, "little: 2⁻⁸", color="grey", ha="right", va="bottom")
     shares = [1, 1e-2, 1e-4, 1e-6, 1e-8]
     ax.set(xscale="log", yscale="log", xlabel="labels in the mean", ylabel="share that becomes 0")
-    ax.set_yticks(shares, ["100 %", "1 %", "0.01 %", "10⁻⁶", "10⁻⁸"])
+    ax.set_yticks(shares, ["100 %", "1 %", "0.01 %", "10⁻⁴ %", "10⁻⁶ %"])
     ax.minorticks_off()
     ax.set(xlim=(batches[0] / 1.5, 80 * batches[-1]), ylim=(1e-8, 3))
     ax.set_xticks([64, 4096, 32_768, 524_288], ["64", "4,096", "32,768", "524,288"])
-    ax.set_title("The more labels, the more of the gradient's mass is lost")
+    ax.set_title("The more labels, the more of the mass of the logits' gradient is lost")
     return fig
 
 
@@ -147,11 +147,11 @@ def show_mistakes(run: Run, loops: dict[str, Trained], others: list[list[list[fl
     run.figure(
         draw_mistakes(loops, others),
         "mistakes",
-        "Eight loops, one of them right. The band shows the right loop's responses' loss with two "
-        "other seeds; a third seed needn't lie in it. Training losses are means over 25 steps, "
-        "and comparable only where the labels are the same.",
+        "Eight loops, one of them right. Thin lines are the right loop's responses' loss with two "
+        "other seeds; a third seed may lie above or below both. Training losses are means over 25 "
+        "steps, and comparable only where the labels are the same.",
         alt="Eight panels, A to H, with the loss over steps on a log scale: a dashed curve of the "
-        "training loss, a solid one of the held-out responses' loss, and a grey band.",
+        "training loss, a solid one of the held-out responses' loss, and two thin grey ones.",
     )
 
 
@@ -173,8 +173,9 @@ def show_float16(
     run.figure(
         draw_float16(batches, plain, scaled),
         "float16",
-        "The share of a gradient's entries and of its mass that become 0 in float16. All points "
-        "are of one text with 64 labels, its gradients divided as in larger batches.",
+        "The share of the entries of the logits' gradient, and of its mass, that become 0 in "
+        "float16. All points are of one text with 64 labels, its gradient divided as in larger "
+        "batches.",
         alt="Log-log plot of the lost shares over the number of labels: nearly all entries; the "
         "mass rises from 0.2 to over 10 percent; with loss scaling it stays below 2 to the −8.",
     )
