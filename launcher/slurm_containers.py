@@ -84,8 +84,8 @@ def prepare(runtime: str, shape: Shape, online: bool) -> None:
     file = image_file(runtime, shape)
     if file.is_file():
         return
-    stack, _, ending = file.name.rpartition("-")[0], *file.name.rpartition(".")[1:]
-    others = sorted(other.name for other in FOLDER.glob(f"{stack}-????????.{ending}"))
+    stack = file.name.rpartition("-")[0]
+    others = sorted(other.name for other in FOLDER.glob(f"{stack}-????????{file.suffix}"))
     why = "The nodes start the container from this file, which one command makes from the image."
     if others:
         why = f"docker/ has changed since {others[-1]} was made."

@@ -264,8 +264,8 @@ def _check_reverse(run: Run, marks: dict[int, list[bool]]) -> str:
     lengths = [n for n, part in marks.items() for _ in part]
     chance = mean(1 / math.factorial(n) for n in lengths)
     first = mean(1 / math.factorial(n - 1) for n in lengths)
-    bound = chance + 3 * math.sqrt(chance * (1 - chance) / len(solved))
-    because = f"the right words in a random order: {chance:.0%} are right; + 3 standard errors"
+    bound = chance + 2 * math.sqrt(chance * (1 - chance) / len(solved))
+    because = f"the right words in a random order: {chance:.0%} are right; + 2 standard errors"
     what = "Reverse: share of right responses"
     run.measure(what, mean(solved), expect_at_least=bound, because=because, decides=True)
     run.measure("Reverse, if only the first word is known", first)

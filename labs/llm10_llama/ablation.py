@@ -1,5 +1,6 @@
 """The arms of LLM10+'s ablation: what each replaces."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from labs.kit import Run
@@ -28,13 +29,21 @@ WORSE = ("without RoPE", "AdamW for all")
 EQUAL = ("LayerNorm",)
 
 
-def judge_arms(run: Run, costs: dict[str, float], bound: float) -> None:
+def judge_arms(
+    run: Run,
+    costs: dict[str, float],
+    bound: float,
+    complete: Sequence[float],
+    worse: dict[str, Sequence[float]],
+) -> None:
     """Measure what each arm costs.
 
     Args:
         run: the run.
-        costs: by arm, its loss minus the complete model's.
+        costs: by arm, its loss minus the complete model's of the same seed.
         bound: nats that seeds rarely explain.
+        complete: the complete model's losses with three seeds.
+        worse: the same of each arm that must be worse.
     """
     because = f"{bound:.3f} nats are four ranges of three seeds"
     for name, cost in costs.items():
@@ -42,8 +51,8 @@ def judge_arms(run: Run, costs: dict[str, float], bound: float) -> None:
         if name in EQUAL:
             expected = {"expect_between": (-bound, bound), "because": because, "decides": True}
         run.measure(f"nats that it costs: {name}", cost, **expected)
-    because += "; limits on both sides of 0 leave it open"
-    for name in WORSE:
-        limits = [costs[name] - bound, costs[name] + bound]
-        what = f"{name}: the cost's limits"
-        run.measure(what, limits, expect_at_least=0, because=because, decides=True)
+    because = "by chance, three losses are above three others in 1 of 20 cases"
+    for name, losses in worse.items():
+        what = f"{name}: its lowest loss − the complete model's highest, three seeds each"
+        gap = min(losses) - max(complete)
+        run.measure(what, gap, expect_at_least=0, because=because, decides=True)

