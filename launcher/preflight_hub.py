@@ -4,14 +4,27 @@ import errno
 import socket
 import ssl
 from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from launcher import hub_compose, hub_gpus, hub_settings, hub_users, preflight_checks
+from launcher import (
+    certificate,
+    hub_compose,
+    hub_gpus,
+    hub_settings,
+    hub_users,
+    lab_service,
+    preflight_checks,
+)
 from launcher.cards import Card
+from launcher.compose import seat_service
 from launcher.findings import FIX, NOTE, Finding, from_card, judge
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
+from launcher.image_status import why_build
 from launcher.preflight_checks import LAB_BYTES, SEAT_BYTES
 from launcher.runtime import Runtime
+
+TIME_TO_RENEW = timedelta(days=14)
 
 
 def findings(runtime: Runtime | None, folder: Path = WORKSHOP) -> Iterator[Finding]:
@@ -36,6 +49,7 @@ def findings(runtime: Runtime | None, folder: Path = WORKSHOP) -> Iterator[Findi
         yield users(hub, folder)
     if hub.gpus:
         yield gpus(hub, runtime)
+    yield image(hub, runtime)
     yield port(hub, hub_compose.published_ports(runtime.engine))
     if hub.certificate:
         yield https(hub, folder)
@@ -81,6 +95,22 @@ def gpus(hub: HubSettings, runtime: Runtime) -> Finding:
     return Finding("hub GPUs", f"{value}; the other learners wait", NOTE if at_once else FIX)
 
 
+def image(hub: HubSettings, runtime: Runtime) -> Finding:
+    """Check that the image of the hub and its seats is there and up to date."""
+    assert runtime.engine is not None
+    try:
+        placement = hub_gpus.place(runtime, hub)
+        name = seat_service(placement.stack)
+        service = lab_service.resolve(name, placement, {})
+        reason = why_build(runtime.engine, service)
+    except Card as card:
+        return from_card("hub image", card)
+    if not reason:
+        return Finding("hub image", f"{service['image']}: up to date")
+    fix = "invoke hub builds it, and starts the hub"
+    return Finding("hub image", f"{service['image']}: {reason}", FIX, fix)
+
+
 def port(hub: HubSettings, own_ports: Collection[int]) -> Finding:
     """Check that the hub can listen, or listens already.
 
@@ -103,7 +133,7 @@ def port(hub: HubSettings, own_ports: Collection[int]) -> Finding:
 
 
 def https(hub: HubSettings, folder: Path) -> Finding:
-    """Check that certificate and key can be read, fit together and need no password."""
+    """Check that certificate and key fit together and need no password, and the dates."""
     files = [str(folder / name) for name in (hub.certificate, hub.key)]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -116,7 +146,31 @@ def https(hub: HubSettings, folder: Path) -> Finding:
     except OSError as error:
         value = f"can't read {hub.certificate} or {hub.key}: {error.strerror}"
         return Finding("hub HTTPS", value, FIX, f"ls -l {' '.join(files)}")
-    return Finding("hub HTTPS", f"{hub.certificate} and {hub.key} fit together")
+    try:
+        pem = (folder / hub.certificate).read_text(encoding="utf-8")
+        return _judge_dates(hub, *certificate.validity(pem))
+    except ValueError as error:
+        value = f"the dates of {hub.certificate} can't be read: {error}"
+        return Finding("hub HTTPS", value, FIX, f"openssl x509 -noout -dates -in {files[0]}")
+
+
+def _judge_dates(hub: HubSettings, begin: datetime, end: datetime) -> Finding:
+    """Judge from when until when the certificate is valid."""
+    now = datetime.now(UTC)
+    days = "%Y-%m-%d %H:%M UTC"
+    fix = f"renew {hub.certificate}, then: invoke hub"
+    if now < begin:
+        value = f"{hub.certificate} isn't valid before {begin:{days}}"
+        return Finding(
+            "hub HTTPS", value, FIX, f"{fix}; or, if this machine's clock is wrong: date"
+        )
+    if end <= now:
+        value = f"{hub.certificate} expired on {end:{days}}: browsers refuse it"
+        return Finding("hub HTTPS", value, FIX, fix)
+    value = f"{hub.certificate} and {hub.key} fit together, valid until {end:{days}}"
+    if end - now < TIME_TO_RENEW:
+        return Finding("hub HTTPS", f"{value}: {(end - now).days} days to renew it", NOTE, fix)
+    return Finding("hub HTTPS", value)
 
 
 def _no_password() -> str:

@@ -3,12 +3,21 @@
 import socket
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from launcher import hub_gpus, hub_settings, preflight_checks, preflight_hub
+from launcher import (
+    certificate,
+    hub_gpus,
+    hub_settings,
+    lab_service,
+    preflight_checks,
+    preflight_hub,
+)
 from launcher.cards import Card
+from launcher.compose import seat_service
 from launcher.findings import FIX, NOTE, OK
 from launcher.hub_gpus import HubGpus
 from launcher.runtime import Runtime
@@ -17,6 +26,23 @@ import pytest
 
 GOOD = 'password = "a-shared-word"\nteacher_password = "the-teacher-s-long-word"\n'
 GB = 10**9
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+# `openssl ca` writes certificates with any dates.
+AUTHORITY = """
+[ca]
+default_ca = own
+[own]
+database = {folder}/index
+new_certs_dir = {folder}
+private_key = {key}
+default_md = sha256
+rand_serial = yes
+policy = any
+[any]
+commonName = supplied
+"""
+CUT = "-----BEGIN CERTIFICATE-----\nMIIDBTCCAe2gAwIB\n-----END CERTIFICATE-----"
 
 
 def settings(folder: Path, more: str = "") -> hub_settings.HubSettings:
@@ -122,24 +148,97 @@ def test_a_free_port_is_fine_and_an_address_of_another_machine_isn_t(
         assert finding.state == FIX and f"can't listen on {address}:8000" in finding.value
 
 
-def key_pair(folder: Path, name: str) -> None:
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=hub"]
-    files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"]
-    subprocess.run([*words, *files], check=True, capture_output=True)
+def key_pair(folder: Path, name: str, begin: timedelta = -DAY, end: timedelta = 90 * DAY) -> None:
+    """Write a certificate and its key; `begin` and `end` count from now."""
+    now = datetime.now(UTC)
+    dates = [f"{now + delta:%Y%m%d%H%M%SZ}" for delta in (begin, end)]
+    key = folder / f"{name}.key"
+    (folder / "authority.conf").write_text(AUTHORITY.format(folder=folder, key=key))
+    for file in ("index", "index.attr"):
+        (folder / file).write_text("")
+    request = ["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=hub", "-keyout", str(key)]
+    sign = ["ca", "-batch", "-selfsign", "-config", f"{folder}/authority.conf"]
+    files = ["-in", f"{folder}/request", "-notext", "-out", f"{folder}/{name}.pem"]
+    openssl(*request, "-out", f"{folder}/request")
+    openssl(*sign, *files, "-startdate", dates[0], "-enddate", dates[1])
+
+
+def openssl(*words: str) -> None:
+    subprocess.run(["openssl", *words], check=True, capture_output=True)
+
+
+def find_https(folder: Path, key: str = "one.key") -> Any:
+    lines = f'certificate = "one.pem"\nkey = "{key}"\n'
+    return preflight_hub.https(settings(folder, lines), folder)
 
 
 def test_a_certificate_needs_its_own_key_without_a_password(tmp_path: Path) -> None:
     key_pair(tmp_path, "one")
     key_pair(tmp_path, "two")
-    words = ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", tmp_path / "one.key"]
-    subprocess.run([*words, "-out", tmp_path / "locked.key"], check=True, capture_output=True)
+    files = ["-in", f"{tmp_path}/one.key", "-out", f"{tmp_path}/locked.key"]
+    openssl("rsa", "-aes128", "-passout", "pass:secret", *files)
     (tmp_path / "text.key").write_text("no key")
-
-    def find(key: str) -> Any:
-        lines = f'certificate = "one.pem"\nkey = "{key}"\n'
-        return preflight_hub.https(settings(tmp_path, lines), tmp_path)
-
-    assert find("one.key").state == OK
+    assert find_https(tmp_path).state == OK
     for key in ("two.key", "locked.key", "text.key"):
-        finding = find(key)
+        finding = find_https(tmp_path, key)
         assert finding.state == FIX and f"one.pem and {key} are no pair" in finding.value
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "state", "text"),
+    [
+        (-DAY, 15 * DAY, OK, "fit together, valid until"),
+        (-DAY, 13 * DAY + HOUR, NOTE, "13 days to renew it"),
+        (-2 * DAY, -HOUR, FIX, "expired on"),
+        (HOUR, 90 * DAY, FIX, "isn't valid before"),
+    ],
+)
+def test_a_certificate_needs_to_be_valid_for_two_weeks(
+    tmp_path: Path, begin: timedelta, end: timedelta, state: str, text: str
+) -> None:
+    key_pair(tmp_path, "one", begin, end)
+    finding = find_https(tmp_path)
+    assert finding.state == state and text in finding.value
+    shown = begin if begin > -HOUR else end
+    assert f"{datetime.now(UTC) + shown:%Y-%m-%d}" in finding.value
+    assert ("renew one.pem" in finding.fix) == (state != OK)
+
+
+def test_a_chain_after_2049_is_read_at_its_first_certificate(tmp_path: Path) -> None:
+    key_pair(tmp_path, "authority")
+    key_pair(tmp_path, "one", end=40 * 365 * DAY)
+    text = (tmp_path / "one.pem").read_text()
+    (tmp_path / "one.pem").write_text(
+        f"subject=hub\n{text}{(tmp_path / 'authority.pem').read_text()}"
+    )
+    finding = find_https(tmp_path)
+    year = (datetime.now(UTC) + 40 * 365 * DAY).year
+    assert finding.state == OK and f"valid until {year}-" in finding.value
+
+
+@pytest.mark.parametrize("text", ["", CUT, CUT.replace("MII", "AII")])
+def test_a_text_without_a_certificate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"its certificate|no certificate"):
+        certificate.validity(text)
+
+
+def test_missing_and_old_images_of_the_hub_are_to_be_fixed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def resolve(name: str, *_: object) -> Any:
+        asked.append(name)
+        return {"image": "llm-labs:cpu-hub"}
+
+    monkeypatch.setattr(hub_gpus, "place", lambda *_: SimpleNamespace(stack="cpu"))
+    monkeypatch.setattr(lab_service, "resolve", resolve)
+    runtime: Any = SimpleNamespace(engine=object())
+    hub = settings(tmp_path)
+    for reason, state in (("it doesn't exist yet", FIX), ("", OK)):
+        monkeypatch.setattr(preflight_hub, "why_build", lambda *_, reason=reason: reason)
+        finding = preflight_hub.image(hub, runtime)
+        assert finding.state == state
+        assert finding.value == f"llm-labs:cpu-hub: {reason or 'up to date'}"
+        assert ("invoke hub" in finding.fix) == (state == FIX)
+    assert set(asked) == {seat_service("cpu")}

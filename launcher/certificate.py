@@ -1,0 +1,75 @@
+"""Read from when until when a certificate is valid.
+
+Python's ssl module doesn't show the dates of a server's own certificate.
+"""
+
+import base64
+import binascii
+import re
+from datetime import UTC, datetime
+
+_PEM = re.compile(r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
+# Tags of DER: https://www.itu.int/rec/T-REC-X.690
+_VERSION = 0xA0
+_SEQUENCE = 0x30
+_FORMATS = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
+
+
+def validity(pem: str) -> tuple[datetime, datetime]:
+    """Return from when until when the first certificate of a PEM text is valid.
+
+    The fields are those of RFC 5280, section 4.1. The signature isn't checked.
+
+    Raises:
+        ValueError: If the text has no certificate.
+    """
+    found = _PEM.search(pem)
+    if found is None:
+        raise ValueError("it has no certificate")
+    try:
+        certificate = _enter(base64.b64decode(found[1]), _SEQUENCE)
+        fields = _enter(certificate, _SEQUENCE)
+        if fields[:1] == bytes([_VERSION]):
+            fields = _skip(fields)
+        for _ in ("serial number", "algorithm", "issuer"):
+            fields = _skip(fields)
+        dates = _enter(fields, _SEQUENCE)
+        return _time(dates), _time(_skip(dates))
+    except (IndexError, binascii.Error) as error:
+        raise ValueError("its certificate is cut") from error
+
+
+def _element(data: bytes) -> tuple[int, bytes, bytes]:
+    """Return the tag and content of the first element, and what follows it.
+
+    Raises:
+        IndexError: If the element is cut.
+    """
+    tag = data[0]
+    size = data[1]
+    begin = 2
+    if size & 0x80:  # the size is in as many bytes as the lower bits say
+        begin += size & 0x7F
+        size = int.from_bytes(data[2:begin], "big")
+    end = begin + size
+    if len(data) < end:
+        raise IndexError(end)
+    return tag, data[begin:end], data[end:]
+
+
+def _enter(data: bytes, expected: int) -> bytes:
+    tag, content, _ = _element(data)
+    if tag != expected:
+        raise ValueError(f"its certificate has the tag {tag:#x} in place of {expected:#x}")
+    return content
+
+
+def _skip(data: bytes) -> bytes:
+    return _element(data)[2]
+
+
+def _time(data: bytes) -> datetime:
+    tag, content, _ = _element(data)
+    if tag not in _FORMATS:
+        raise ValueError(f"its certificate has the tag {tag:#x} in place of a time")
+    return datetime.strptime(content.decode(), _FORMATS[tag]).replace(tzinfo=UTC)
