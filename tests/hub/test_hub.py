@@ -75,6 +75,11 @@ print(json.dumps({
     "work": tried(lambda: open("/lab/work/written.txt", "w")),
 }))
 """
+CONNECT = """
+import socket
+for place in {}:
+    socket.create_connection(place, 60).close()
+"""
 # Guesses from a seat, which reaches the hub without the proxy, and writes any address.
 FLOOD = """
 def guess(name, n):
@@ -201,12 +206,20 @@ def test_a_seat_reaches_the_hub_and_nothing_else(hub: Hub) -> None:
     other = hub.seats()["ben"].attrs["NetworkSettings"]["Networks"]
     (ben,) = [network["IPAddress"] for network in other.values()]
     listed = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True)
+    machine = ["127.0.0.1", *(address for address in listed.stdout.split() if "." in address)]
     own = hub.seats()["ada"].attrs["NetworkSettings"]["Networks"].values()
     gateway = next(iter(own))["IPAddress"].rpartition(".")[0] + ".1"
-    targets = [(ben, 8888), (gateway, hub.port), ("hub", 8001), ("hub", 8002)]
-    targets += [(address, hub.port) for address in listed.stdout.split() if "." in address]
-    ada = enter(hub, "ada")
-    found = json.loads(ada.run(f"TARGETS = {targets!r}\n{PROBE}"))
+    inside = [(ben, 8888), ("127.0.0.1", 8001), ("127.0.0.1", 8002)]
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        port = server.getsockname()[1]
+        # Whoever may, reaches them: this machine, and the hub.
+        for address in machine:
+            socket.create_connection((address, port), PATIENCE).close()
+        reached = hub.container().exec_run(["python3", "-c", CONNECT.format(inside)])
+        assert reached.exit_code == 0, reached
+        targets = [(ben, 8888), ("hub", 8001), ("hub", 8002), (gateway, port), (gateway, hub.port)]
+        targets += [(address, port) for address in machine]
+        found = json.loads(enter(hub, "ada").run(f"TARGETS = {targets!r}\n{PROBE}"))
     assert "open" not in found.pop("others")
     assert set(found.pop("refused")) <= {403, 404}
     assert found == {

@@ -5,6 +5,7 @@ Most of the minutes go into a copy of the image for that engine, so this test is
 
 import ctypes
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -43,11 +44,12 @@ gpus = 1
 password = "{PASSWORD}"
 teacher_password = "the-teacher-s-long-word"
 """
-WHOLE = "llm-labs:cpu-hub"
+NAMES = ("carla", "dora")
+FILE = {"type": "file", "format": "text", "content": "saved before the restart"}
 IMAGE = "llm-labs-small:rocm-gfx942-hub"
 # The image of the hub without torch and models.
-SMALL = f"""
-FROM {WHOLE} AS whole
+SMALL = """
+FROM {whole} AS whole
 FROM base AS hub
 RUN --mount=type=bind,from=whole,source=/opt/labs,target=/whole \\
     tar --create --directory /whole --exclude assets --exclude 'torch*' --exclude transformers \\
@@ -70,7 +72,11 @@ class GpuHub:
     def __init__(self, host: Host, clone: Clone) -> None:
         self.host = host
         self.clone = clone
-        self._threads = ThreadPoolExecutor(4, initializer=enter_network, initargs=(host,))
+        self.entered: dict[str, Learner] = {}
+        self._threads = self._threads_in_network()
+
+    def _threads_in_network(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(4, initializer=enter_network, initargs=(self.host,))
 
     def invoke(self, *words: str) -> Ended:
         return self.host.invoke(self.clone, *words).ended()
@@ -112,6 +118,13 @@ class GpuHub:
         (hub,) = [one for one in self.host.containers() if "-seat-" not in one.name]
         os.kill(hub.attrs["State"]["Pid"], signal.SIGKILL)
 
+    def restart_machine(self) -> None:
+        """Restart the host, which gets another network, with the same GPUs."""
+        self.close_pages()
+        self.host.restart_machine()
+        add_gpus(self.host)
+        self._threads = self._threads_in_network()
+
     def in_network(self, scenario: Callable[["GpuHub"], None]) -> None:
         self._threads.submit(scenario, self).result()
 
@@ -137,15 +150,12 @@ def hub(snapshot: Path, tmp_path: Path) -> Iterator[GpuHub]:
     """Start a hub on a host with two MI300X."""
     if os.geteuid() != 0 or not all(map(shutil.which, ("docker", "dockerd", "unshare", "nsenter"))):
         pytest.skip("it needs root, and the commands docker, dockerd, unshare and nsenter")
-    if subprocess.run(["docker", "image", "inspect", WHOLE], capture_output=True).returncode:
-        pytest.skip(f"there is no {WHOLE}; test_hub.py builds it")
     host = Host.new()
-    clone = use_small_images(_fresh_clone(snapshot), SMALL)
+    clone = _fresh_clone(snapshot)
     try:
+        use_small_images(clone, SMALL.format(whole=build(clone)))
         host.start()
-        add_kfd(host)
-        add_gpu(host, 1, 90402, 128, 192)
-        add_gpu(host, 2, 90402, 136, 192)
+        add_gpus(host)
         started = GpuHub(host, clone)
         prepare(started, tmp_path / "image.tar")
         yield started
@@ -156,10 +166,33 @@ def hub(snapshot: Path, tmp_path: Path) -> Iterator[GpuHub]:
         clone.close()
 
 
+def add_gpus(host: Host) -> None:
+    add_kfd(host)
+    add_gpu(host, 1, 90402, 128, 192)
+    add_gpu(host, 2, 90402, 136, 192)
+
+
+def build(clone: Clone) -> str:
+    """Build the image of the hub with the machine's engine, unless one is current; return it."""
+    planned = clone.invoke("--dry", "hub")
+    assert planned.code == 0, planned
+    *build_lines, start = planned.out.splitlines()
+    for line in build_lines:
+        built = clone.run("sh", "-c", line)
+        assert built.code == 0, built
+    (image,) = re.findall(r"LABS_HUB_IMAGE=(\S+)", start)
+    return image
+
+
 def prepare(hub: GpuHub, archive: Path) -> None:
     """Write the settings, and give the engine of the host the image."""
     (hub.clone.path / "workshop").mkdir()
     (hub.clone.path / "workshop" / "hub.toml").write_text(SETTINGS)
+    # A folder on the disk outlives a restart of the machine, and /run/lock doesn't.
+    leases = hub.host.folder / "leases"
+    leases.mkdir()
+    leases.chmod(0o1777)
+    (hub.clone.path / ".env").write_text(f"LABS_LEASES={leases}\n")
     hub.clone.give_to(SOMEBODY)
     planned = hub.invoke("--dry", "hub")
     assert planned.code == 0, planned
@@ -190,8 +223,14 @@ def test_seats_get_gpus_wait_for_them_and_keep_them_while_the_hub_is_dead(hub: G
     hub.in_network(two_seats_get_a_gpu_each)
     hub.in_network(the_next_learners_wait_for_a_gpu)
     hub.in_network(leases_outlive_the_hub)
-    hub.in_network(work_outlives_the_engine)
-    hub.in_network(work_outlives_a_killed_engine)
+    for restart in (
+        lambda: hub.host.restart_engine(signal.SIGTERM),
+        lambda: hub.host.restart_engine(signal.SIGKILL),
+        hub.restart_machine,
+    ):
+        hub.in_network(files_are_saved)
+        restart()
+        hub.in_network(seats_start_again)
     assert hub.invoke("hub", "--stop").code == 0
     assert hub.seats() == {} and hub.seat_networks() == []
     assert hub.holders() == set()
@@ -247,32 +286,37 @@ def leases_outlive_the_hub(hub: GpuHub) -> None:
     assert hub.nodes() == {"carla": FIRST, "dora": SECOND}
 
 
-def work_outlives_the_engine(hub: GpuHub) -> None:
-    restart_engine_and_work_on(hub, signal.SIGTERM, "carla", "dora")
+def files_are_saved(hub: GpuHub) -> None:
+    """Save a file in each of two seats."""
+    for name in NAMES:
+        learner = hub.entered[name] = hub.learner(name)
+        assert learner.open_seat().status == 200
+        assert learner.ask(path_of(name), FILE, "PUT").status in (200, 201)
+    assert hub.nodes().keys() == set(NAMES)
 
 
-def work_outlives_a_killed_engine(hub: GpuHub) -> None:
-    restart_engine_and_work_on(hub, signal.SIGKILL, "dora", "carla")
+def seats_start_again(hub: GpuHub) -> None:
+    """Find the hub, and neither seats nor leases; start the seats again, which have the files.
 
-
-def restart_engine_and_work_on(hub: GpuHub, how: signal.Signals, name: str, other: str) -> None:
-    """Restart the engine with the seats of two learners; one of them starts a seat again."""
-    learner = hub.learner(name)
-    for one in (learner, hub.learner(other)):
-        assert one.open_seat().status == 200
-    assert hub.nodes().keys() == {name, other}
-    file = {"type": "file", "format": "text", "content": how.name}
-    path = f"/user/{name}/api/contents/work/mine.txt"
-    assert learner.ask(path, file, "PUT").status in (200, 201)
-    hub.host.restart_engine(how)
-    # The engine starts the hub again, which finds that the seats have ended.
-    wait_until(lambda: learner.ask("/hub/home").status == 200)
-    wait_until(lambda: not learner.server_state())
+    Nobody has to log in again.
+    """
+    learners = [hub.entered[name] for name in NAMES]
+    for learner in learners:
+        wait_until(lambda learner=learner: learner.ask("/hub/home").status == 200)
+        wait_until(lambda learner=learner: not learner.server_state())
     assert hub.seats() == {} and hub.holders() == set()
-    page = learner.ask(f"/user/{name}/lab")
-    assert page.status == 424 and "is not running" in page.text, page
-    assert learner.open_seat().status == 200
-    assert learner.ask(path).json["content"] == how.name
-    assert hub.nodes() == {name: FIRST}
-    assert hub.holders() == {("0:", f"seat of {name}")}
-    wait_until(lambda: hub.seat_networks() == [name])
+    for learner in learners:
+        page = learner.ask(f"/user/{learner.name}/lab")
+        assert page.status == 424 and "is not running" in page.text, page
+    for learner, node in zip(learners, (FIRST, SECOND), strict=True):
+        assert learner.open_seat().status == 200
+        saved = learner.ask(path_of(learner.name))
+        assert saved.json["content"] == FILE["content"]
+        assert hub.nodes()[learner.name] == node
+        assert learner.ask(path_of(learner.name), method="DELETE").status == 204
+    assert hub.holders() == {("0:", f"seat of {NAMES[0]}"), ("1:", f"seat of {NAMES[1]}")}
+    wait_until(lambda: hub.seat_networks() == sorted(NAMES))
+
+
+def path_of(name: str) -> str:
+    return f"/user/{name}/api/contents/work/mine.txt"

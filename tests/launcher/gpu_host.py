@@ -8,6 +8,7 @@ engine's part of a request, and not the vendor's tool.
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -165,6 +166,40 @@ class Host:
             self.stop(how)
             self._run(["nsenter", f"--target={stays.pid}", *into, "--"], ENGINE)
             stays.kill()
+
+    def restart_machine(self) -> None:
+        """Kill the engine and all its containers at once, and start the host again.
+
+        As on a machine that lost its power, /run, /dev, the mounts and the network are new, and the
+        engine's data stays. But the kernel goes on, and so does what it hasn't written yet.
+        """
+        everything = self._processes()
+        for pid in everything:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+        for pid in everything:
+            while Path(f"/proc/{pid}").exists():
+                time.sleep(0.05)
+        shutil.rmtree(self.folder / "exec")
+        for name in ("pid", "socket"):
+            (self.folder / name).unlink()
+        self.start()
+
+    def _processes(self) -> list[int]:
+        """Return the engine, its shims and what these started; parents come first."""
+        listed = subprocess.run(
+            ["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        )
+        table = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+        exec_root = f"{self.folder}/exec/"  # in the arguments of each shim
+        found = [int(pid) for pid, _, arguments in table if exec_root in arguments]
+        found.insert(0, self.process.pid)
+        for parent in found:  # grows
+            found += [
+                int(pid) for pid, of, _ in table if int(of) == parent and int(pid) not in found
+            ]
+        return found
 
     def _run(self, namespaces: list[str], script: str) -> None:
         log = self.folder / "log"
