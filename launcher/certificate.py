@@ -1,4 +1,4 @@
-"""Read from when until when a certificate is valid.
+"""The certificate of a server: whether its key fits, and from when until when it is valid.
 
 Python's ssl module doesn't show the dates of a server's own certificate.
 """
@@ -6,13 +6,41 @@ Python's ssl module doesn't show the dates of a server's own certificate.
 import base64
 import binascii
 import re
+import ssl
 from datetime import UTC, datetime
+from pathlib import Path
+
+from launcher.cards import WRONG_USAGE, Card
 
 _PEM = re.compile(r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
 # Tags of DER: https://www.itu.int/rec/T-REC-X.690
 _VERSION = 0xA0
 _SEQUENCE = 0x30
 _FORMATS = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
+
+
+def refuse_no_pair(certificate: Path, key: Path) -> None:
+    """Refuse a certificate and a key that don't fit together, or need a password.
+
+    Raises:
+        Card: If they do, or can't be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    names = f"{certificate.name} and {key.name}"
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError as error:
+        why = (error.reason or str(error)).lower().replace("_", " ")
+        what = f"{names} are no pair of PEM files without a password."
+        fix = "replace them by such a pair, or remove both lines from hub.toml"
+        raise Card(what, f"The error was: {why}.", fix, WRONG_USAGE) from error
+    except OSError as error:
+        what = f"{names} can't be read."
+        raise Card(what, f"{error.strerror}.", f"ls -l {certificate} {key}", WRONG_USAGE) from error
+
+
+def _no_password() -> str:
+    return ""  # without this function, OpenSSL asks on the terminal
 
 
 def validity(pem: str) -> tuple[datetime, datetime]:

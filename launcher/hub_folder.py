@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher import ROOT
 from launcher.cards import WRONG_USAGE, Card, print_status
+from launcher.certificate import refuse_no_pair
 from launcher.container_spec import ContainerSpec
 from launcher.file_owner import Owner, give_to, make_writable_folder
 from launcher.hub_gpus import HubGpus
@@ -136,7 +137,7 @@ def describe(
     """Return what the hub needs to know; without GPUs, seats run on the CPU.
 
     Raises:
-        Card: If the list of users or a certificate can't be read.
+        Card: If the list of users can't be read, or certificate and key can't be used.
     """
     users = read_users(folder / hub.users, hub.teacher) if hub.users else {}
     data: dict[str, Any] = {
@@ -147,8 +148,11 @@ def describe(
         "host_folder": str(folder),
         "ident": identity(),
     }
-    names = [name for name in ("certificate", "key") if getattr(hub, name)]
-    pem = {name: _read_pem(folder / getattr(hub, name)) for name in names}
+    pem: dict[str, str] = {}
+    if hub.certificate:
+        files = {"certificate": folder / hub.certificate, "key": folder / hub.key}
+        pem = {name: _read_pem(file) for name, file in files.items()}
+        refuse_no_pair(**files)
     return HubState(json.dumps(data, indent=2), pem)
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import socket
-import ssl
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -134,24 +133,16 @@ def port(hub: HubSettings, own_ports: Collection[int]) -> Finding:
 
 def https(hub: HubSettings, folder: Path) -> Finding:
     """Check that certificate and key fit together and need no password, and the dates."""
-    files = [str(folder / name) for name in (hub.certificate, hub.key)]
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    file = folder / hub.certificate
     try:
-        context.load_cert_chain(*files, password=_no_password)
-    except ssl.SSLError as error:
-        why = (error.reason or str(error)).lower().replace("_", " ")
-        value = f"{hub.certificate} and {hub.key} are no pair of PEM files without a password"
-        fix = f"replace them by such a pair, or remove both lines from {WORKSHOP / SETTINGS_FILE}"
-        return Finding("hub HTTPS", f"{value}: {why}", FIX, fix)
-    except OSError as error:
-        value = f"can't read {hub.certificate} or {hub.key}: {error.strerror}"
-        return Finding("hub HTTPS", value, FIX, f"ls -l {' '.join(files)}")
-    try:
-        pem = (folder / hub.certificate).read_text(encoding="utf-8")
-        return _judge_dates(hub, *certificate.validity(pem))
+        certificate.refuse_no_pair(file, folder / hub.key)
+        begin, end = certificate.validity(file.read_text(encoding="utf-8"))
+    except Card as card:
+        return from_card("hub HTTPS", card)
     except ValueError as error:
         value = f"the dates of {hub.certificate} can't be read: {error}"
-        return Finding("hub HTTPS", value, FIX, f"openssl x509 -noout -dates -in {files[0]}")
+        return Finding("hub HTTPS", value, FIX, f"openssl x509 -noout -dates -in {file}")
+    return _judge_dates(hub, begin, end)
 
 
 def _judge_dates(hub: HubSettings, begin: datetime, end: datetime) -> Finding:
@@ -161,9 +152,7 @@ def _judge_dates(hub: HubSettings, begin: datetime, end: datetime) -> Finding:
     fix = f"renew {hub.certificate}, then: invoke hub"
     if now < begin:
         value = f"{hub.certificate} isn't valid before {begin:{days}}"
-        return Finding(
-            "hub HTTPS", value, FIX, f"{fix}; or, if this machine's clock is wrong: date"
-        )
+        return Finding("hub HTTPS", value, FIX, f"date shows this machine's clock; or {fix}")
     if end <= now:
         value = f"{hub.certificate} expired on {end:{days}}: browsers refuse it"
         return Finding("hub HTTPS", value, FIX, fix)
@@ -171,10 +160,6 @@ def _judge_dates(hub: HubSettings, begin: datetime, end: datetime) -> Finding:
     if end - now < TIME_TO_RENEW:
         return Finding("hub HTTPS", f"{value}: {(end - now).days} days to renew it", NOTE, fix)
     return Finding("hub HTTPS", value)
-
-
-def _no_password() -> str:
-    return ""  # without this function, OpenSSL asks on the terminal
 
 
 def _set(name: str, value: int) -> str:

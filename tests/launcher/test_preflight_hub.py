@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher import (
     certificate,
+    hub_folder,
     hub_gpus,
     hub_settings,
     lab_service,
@@ -18,6 +19,7 @@ from launcher import (
 )
 from launcher.cards import Card
 from launcher.compose import seat_service
+from launcher.container_spec import ContainerSpec
 from launcher.findings import FIX, NOTE, OK
 from launcher.hub_gpus import HubGpus
 from launcher.runtime import Runtime
@@ -182,6 +184,18 @@ def test_a_certificate_needs_its_own_key_without_a_password(tmp_path: Path) -> N
     for key in ("two.key", "locked.key", "text.key"):
         finding = find_https(tmp_path, key)
         assert finding.state == FIX and f"one.pem and {key} are no pair" in finding.value
+
+
+def test_the_hub_isn_t_started_with_the_key_of_another_certificate(tmp_path: Path) -> None:
+    key_pair(tmp_path, "one")
+    key_pair(tmp_path, "two")
+    lines = 'certificate = "one.pem"\nkey = "{}.key"\n'
+    spec = ContainerSpec("", "")
+    hub = settings(tmp_path, lines.format("one"))
+    assert hub_folder.describe(tmp_path, hub, spec).pem.keys() == {"certificate", "key"}
+    hub = settings(tmp_path, lines.format("two"))
+    with pytest.raises(Card, match=r"one\.pem and two\.key are no pair"):
+        hub_folder.describe(tmp_path, hub, spec)
 
 
 @pytest.mark.parametrize(
