@@ -156,9 +156,9 @@ class Classroom:
 
     def begin(self, name: str, times: Times) -> None:
         """Log in, start the seat and work in it."""
-        with timed(times, "logged in"):
-            learner = self.hub.log_in(name)
-        with timed(times, "seat ready"):
+        with timed(times, "seat ready, with login"):
+            with timed(times, "logged in"):
+                learner = self.hub.log_in(name)
             reply = learner.open_seat()
             assert reply.status == 200, f"JupyterLab ended in {reply.status}"
         self.learners[name] = learner

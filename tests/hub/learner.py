@@ -19,6 +19,8 @@ from typing import Any
 PATIENCE = 240  # seconds until a learner gives up; no test passes or fails by speed
 TEXT = 1
 CLOSE = 8
+PING = 9
+PONG = 10
 
 
 @dataclass
@@ -215,11 +217,13 @@ class WebSocket:
 
     def send(self, message: Any) -> None:
         """Send a message in one frame, masked as a client has to."""
-        data = json.dumps(message).encode()
+        self._send_frame(TEXT, json.dumps(message).encode())
+
+    def _send_frame(self, code: int, data: bytes) -> None:
         mask = os.urandom(4)
         masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
         size = len(data)
-        head = bytes([0x80 | TEXT]) + (
+        head = bytes([0x80 | code]) + (
             bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126]) + struct.pack(">H", size)
         )
         self._socket.sendall(head + mask + masked)
@@ -230,6 +234,8 @@ class WebSocket:
             code, data = self._frame()
             if code == CLOSE:
                 raise ConnectionError("the server closed the websocket")
+            if code == PING:  # without a reply, Jupyter closes the websocket after 90 seconds
+                self._send_frame(PONG, data)
             if code == TEXT:
                 return json.loads(data)
 
