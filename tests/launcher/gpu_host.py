@@ -118,6 +118,10 @@ def wait_for_engine(socket: Path, process: "subprocess.Popen[Any]", log: Path) -
     raise AssertionError(f"the engine never responded:\n{log.read_text()[-4000:]}")
 
 
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 @dataclass
 class Host:
     """A host with a separate engine; `root` is its root folder as seen from outside."""
@@ -187,19 +191,13 @@ class Host:
         self.start()
 
     def _processes(self) -> list[int]:
-        """Return the engine, its shims and what these started; parents come first."""
-        listed = subprocess.run(
-            ["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-        )
-        table = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
-        exec_root = f"{self.folder}/exec/"  # in the arguments of each shim
-        found = [int(pid) for pid, _, arguments in table if exec_root in arguments]
-        found.insert(0, self.process.pid)
-        for parent in found:  # grows
-            found += [
-                int(pid) for pid, of, _ in table if int(of) == parent and int(pid) not in found
-            ]
-        return found
+        """Return the engine, its containerd, its shims and the first process of each container."""
+        engine = self.process.pid
+        asked = ["pgrep", "--parent", str(engine)]
+        children = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+        states = [one.attrs["State"] for one in self.containers()]
+        containers = [state["Pid"] for state in states if state["Running"]]
+        return [engine, *map(int, children), *map(_parent, containers), *containers]
 
     def _run(self, namespaces: list[str], script: str) -> None:
         log = self.folder / "log"
