@@ -1,6 +1,6 @@
 """The arms of LLM10+'s ablation: what each replaces."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labs.kit import Run
@@ -34,7 +34,7 @@ def judge_arms(
     costs: dict[str, float],
     bound: float,
     complete: Sequence[float],
-    worse: dict[str, Sequence[float]],
+    worse: Mapping[str, Sequence[float]],
 ) -> None:
     """Measure what each arm costs.
 
