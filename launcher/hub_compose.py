@@ -1,6 +1,7 @@
 """The hub's own container, which Docker Compose starts from compose.yaml and restarts."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from launcher.placement import Placement
 from launcher.processes import capture
 
 SOCKET = "/var/run/docker.sock"
+_STEERS_A_TERMINAL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours, and \x1b[2K of Compose
 
 
 def compose_command() -> list[str]:
@@ -94,7 +96,7 @@ def up(command: list[str], variables: dict[str, str], settings: HubSettings) -> 
 def last_line_of_log() -> str:
     """Return the last line that the hub printed."""
     command = [*compose_command(), "logs", "--no-log-prefix", "--tail=20"]
-    log = capture(command, stderr=subprocess.DEVNULL).stdout
+    log = _STEERS_A_TERMINAL.sub("", capture(command, stderr=subprocess.DEVNULL).stdout)
     return ([line.strip() for line in log.splitlines() if line.strip()] or ["nothing"])[-1]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from launcher import hub_api, hub_stop
+from launcher import hub_api, hub_compose, hub_stop
 from launcher.cards import Card
 
 import pytest
@@ -198,3 +198,9 @@ def test_a_reply_that_is_cut_is_no_traceback() -> None:
             with pytest.raises(OSError, match="its reply is incomplete"):
                 api.ask(path)
         server.shutdown()
+
+
+def test_the_last_line_of_the_log_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = "\x1b[31mkey values mismatch\x1b[0m\n\n\x1b[2K\n"  # as Compose ends it
+    monkeypatch.setattr(hub_compose, "capture", lambda *_, **__: SimpleNamespace(stdout=log))
+    assert hub_compose.last_line_of_log() == "key values mismatch"
