@@ -33,5 +33,8 @@ def _differing(values: argparse.Namespace | Settings, defaults: Mapping[str, Any
         if value == default:
             continue
         yield f"--{name.replace('_', '-')}"
-        if not isinstance(value, bool):
+        if isinstance(value, tuple):
+            words: tuple[Any, ...] = value  # such as LLM08's --columns question,answer
+            yield ",".join(map(str, words))
+        elif not isinstance(value, bool):
             yield str(value)

@@ -33,10 +33,11 @@ def test_the_command_has_the_options_that_change_results(settings: Settings, opt
         ({}, ""),
         ({"bad_rows": "skip"}, " -- --bad-rows skip"),
         ({"tune": True, "model": "a folder"}, " -- --tune --model 'a folder'"),
+        ({"columns": ("ticket", "reply")}, " -- --columns ticket,reply"),
     ],
 )
 def test_the_labs_own_options_follow_two_dashes(given: dict[str, object], options: str) -> None:
-    defaults = {"tune": False, "model": None, "bad_rows": "stop"}
+    defaults = {"tune": False, "model": None, "bad_rows": "stop", "columns": None}
     settings = Settings(own=argparse.Namespace(**{**defaults, **given}))
     assert command("LLM90", "first", settings, defaults) == COMMAND + options
 
