@@ -75,7 +75,7 @@ def _messages(row: Row) -> list[Message]:
 
 
 def _columns_of(row: Row, wanted: tuple[str, ...]) -> str:
-    """Return the option that names two of a row's columns, those most like the wanted ones."""
+    """Return the option that names two of a row's columns: like the wanted ones, or the longest."""
     names = [str(name) for name in row]
     if len(names) < 2:
         return ""
@@ -83,7 +83,9 @@ def _columns_of(row: Row, wanted: tuple[str, ...]) -> str:
     near = [get_close_matches(name.strip().lower(), simple, 1) for name in wanted]
     chosen = [simple[found[0]] for found in near if found]
     if len(set(chosen)) < 2:
-        chosen = names[:2]
+        lengths = [len(str(text)) for text in row.values()]
+        longest = sorted(range(len(names)), key=lambda i: -lengths[i])[:2]
+        chosen = [names[i] for i in sorted(longest)]
     return f"--columns {quote(','.join(chosen))}"
 
 

@@ -174,11 +174,18 @@ def test_a_csv_file_may_have_semicolons_or_tabs(tmp_path: Path, separator: str) 
 def test_unknown_columns_are_a_card_with_the_option_that_names_them(
     tmp_path: Path, columns: tuple[str, str] | None, fix: str
 ) -> None:
-    path = write(tmp_path / "a.csv", "Customer question,Our reply,Channel", "Hi,Hello,web")
+    path = write(tmp_path / "a.csv", "Customer question,Our reply,Channel", "Hi there,Hello,web")
     with pytest.raises(Card, match="columns aren't known") as stopped:
         list(Conversations(path, columns=columns))
     assert stopped.value.fix == fix
     assert "Customer question, Our reply, Channel" in stopped.value.why
+
+
+def test_the_option_names_the_columns_with_the_longest_texts(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,ticket,said", "17,Is it new?,Yes.")
+    with pytest.raises(Card) as stopped:
+        list(Conversations(path))
+    assert stopped.value.fix == "--columns ticket,said"
 
 
 def test_a_row_with_other_names_after_a_good_one_is_a_bad_row(tmp_path: Path) -> None:
