@@ -1,8 +1,8 @@
 """A lab's container in a job of Slurm, by Apptainer or by Pyxis, which uses Enroot.
 
 On each node one container has all of the node's processes. It gets what compose.yaml gives the
-container of an engine, as far as these two can. Its processes are in the job's cgroup, so Slurm's
-limits hold for them.
+container of an engine, as far as the two programs allow. Its processes are in the job's cgroup, so
+Slurm's limits hold for them.
 https://apptainer.org/docs/user/latest/, https://github.com/NVIDIA/pyxis/wiki/Usage
 """
 
@@ -86,7 +86,7 @@ def prepare(runtime: str, shape: Shape, online: bool) -> None:
         return
     stack = file.name.rpartition("-")[0]
     others = sorted(other.name for other in FOLDER.glob(f"{stack}-????????{file.suffix}"))
-    why = "The nodes start the container from this file, which one command makes from the image."
+    why = "The nodes start the container from this file, which is made from the image."
     if others:
         why = f"docker/ has changed since {others[-1]} was made."
     raise Card(f"The image file {file} is missing.", why, _how_to_make(runtime, shape, file))

@@ -118,9 +118,9 @@ def cost(run: Run, name: str) -> list[float]:
 
 
 # %% [markdown]
-# The next cell names the loops by letters. **Five of the eight letters can be told** from the table
-# and the figure. The other three are hard to tell apart: two mistakes usually change the results as
-# much as another seed does. Find the five.
+# The next cell names the loops by letters. **Five of the eight can be recognised** from the table
+# and the figure. The other three are hard to tell apart: two mistakes usually change the results
+# only as much as another seed does. Find the five.
 #
 # Compare only what is comparable:
 #

@@ -32,7 +32,7 @@ def draw_mistakes(loops: dict[str, Trained], others: list[list[list[float]]]) ->
         others: the held-out loss of the right loop's other seeds, a thin line for each.
     """
     fig, axes = plt.subplots(4, 2, figsize=(7.2, 8.4), sharex=True, sharey=True)
-    fig.suptitle("Which five loops can be told from the right one?")
+    fig.suptitle("Which five loops differ from the right one?")
     for ax, (letter, trained) in zip(axes.flat, loops.items(), strict=True):
         for points in others:
             ax.plot(*zip(*points, strict=True), color="grey", lw=1)
@@ -42,7 +42,7 @@ def draw_mistakes(loops: dict[str, Trained], others: list[list[list[float]]]) ->
         ax.set_yscale("log")
         ax.set_yticks([0.1, 0.5, 2, 10], ["0.1", "0.5", "2", "10"])
         ax.minorticks_off()
-        ax.text(0.95, 0.95, letter, transform=ax.transAxes, size=14, ha="right", va="top")
+        ax.text(0.05, 0.08, letter, transform=ax.transAxes, size=14)
     names = [
         ("C0", "-", "responses' loss, held out"),
         ("C1", "--", "training loss, own labels"),

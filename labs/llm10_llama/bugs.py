@@ -72,7 +72,7 @@ class Row(NamedTuple):
 def judge_losses(run: Run, costs: dict[str, float], spread: float) -> None:
     """Measure how far each bug's loss is from the sound model's, except the cache's.
 
-    Two bugs must show in the loss. An untied output and the last norm may do either.
+    Two bugs must show in the loss. Nothing is required of the other two.
 
     Args:
         run: the run.

@@ -210,7 +210,7 @@ def a_loss_hides_some_bugs(run: Run):
 #
 # A separate matrix at the output has more parameters and almost the same loss: in nine runs at
 # `tiny` it was 0.005 to 0.065 nats lower, and two seeds of the sound model differ by as much. So
-# one run can't tell. It is a bug only if your configuration and your card say "tied". For the
+# one run shows nothing. It is a bug only if your configuration and your card say "tied". For the
 # diagnosis we plant a copy of the embedding there. For the training the output starts with random
 # numbers. The missing norm shows in the *first* loss: the logits are almost 0, so it is $\ln V =
 # 5.55$. LLM10's formula gives 5.63 for $d = 64$. Of 200 sound models the mean was 5.64, with a

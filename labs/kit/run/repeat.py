@@ -34,7 +34,7 @@ def _differing(values: argparse.Namespace | Settings, defaults: Mapping[str, Any
             continue
         yield f"--{name.replace('_', '-')}"
         if isinstance(value, tuple):
-            words: tuple[Any, ...] = value  # such as LLM08's --columns question,answer
+            words: tuple[Any, ...] = value  # such as LLM08's --columns ticket,reply
             yield ",".join(map(str, words))
         elif not isinstance(value, bool):
             yield str(value)
