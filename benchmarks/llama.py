@@ -3,17 +3,21 @@
     python -m benchmarks.llama [--rounds 9] [--growth]
 
 A training step (forward, loss, backward, fused AdamW) and greedy decoding with a cache, in float32,
-at three sizes. The two models run in turn, a b a b …, so that a slowdown affects both. The table
-shows medians of tokens per second and the median of the ratios, round by round, with their range:
-above 1 ours is faster. Losses and texts are compared first. Ours also makes glibc reuse freed
-memory, which helps any model of this size, so theirs gets it too; the last column is theirs without
-it. `at most` is the ratio of a model that computes nothing but the products with its matrices, one
-by one, which both need: no other implementation of the rest is faster. For decoding, our matrices
-are first copied to column-major order; the milliseconds behind the name are for that. --growth
+at three sizes. Losses and texts are compared first. Two calls are timed in turn, a b a b …, so that
+a slowdown affects both; the table has medians over the rounds, with their range.
+
+- `ratio`: the seconds of transformers over ours; above 1 ours is faster.
+- `of its products`: the seconds of a model that computes nothing but the products with its
+  matrices, one by one as nn.Linear does, over ours. Rearranged products may take less: above 1.
+
+Ours trains as it is, and with convolutions for products. It writes as it is, and rearranged by
+`Decoder`, whose milliseconds are behind the name. Ours also makes glibc reuse freed memory, which
+helps any model of this size, so theirs gets it too; the last column is theirs without it. --growth
 measures time and memory of our step as context, batch and width grow, beside the counted work.
 """
 
 import argparse
+import copy
 import gc
 from collections.abc import Callable
 from functools import partial
@@ -25,12 +29,15 @@ from labs.kit.measure import peak_bytes
 from labs.kit.run.devices import describe_device
 from labs.llm05a_normalization.lesson import gated_width
 from labs.llm10_llama import lesson as lab
-from labs.llm10_llama.layout import column_major
+from labs.llm10_llama.decoder import Decoder
 from labs.llm10_llama.memory import keep_memory, step_of
+from labs.llm10_llama.products import convolve
 
 import torch
 import torch.nn.functional as F
 import transformers
+
+Call = Callable[[], Any]
 
 # by name: shape; batch and length in training; number of tokens to decode
 SIZES = {
@@ -58,7 +65,7 @@ def training_step(model: Any, tokens: torch.Tensor) -> Callable[[], float]:
     return step
 
 
-def their_text(model: Any, prompt: torch.Tensor, new: int) -> torch.Tensor:
+def text_of_theirs(model: Any, prompt: torch.Tensor, new: int) -> torch.Tensor:
     """Return `new` greedy tokens after each row of the prompt, by `model.generate`."""
     options = {"do_sample": False, "pad_token_id": 0, "max_new_tokens": new}
     text = model.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
@@ -90,19 +97,26 @@ def products(model: lab.Llama, rows: int, times: int, backward: bool) -> Callabl
     return run
 
 
-def ratio(ours: list[float], theirs: list[float], tokens: int, alone: list[float]) -> str:
-    """Return speeds, their ratio and its upper bound as cells of the table.
+def cells(ours: Call, theirs: Call, alone: Call, tokens: int, rounds: int) -> str:
+    """Return both speeds, their ratio and our share of the products' speed, as cells of the table.
 
     Args:
-        ours: seconds of each round.
-        theirs: seconds of each round.
+        ours: one round of our model.
+        theirs: the same of transformers' model.
+        alone: the products with our matrices alone.
         tokens: tokens of a round.
-        alone: seconds of the products with the matrices alone.
+        rounds: how often each is timed.
     """
-    ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
-    speeds = " | ".join(f"{tokens / median(x):,.0f}" for x in (ours, theirs))
-    bound = median(theirs) / median(alone)
-    return f"{speeds} | {median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] | {bound:.2f}"
+    mine, others = seconds_paired(ours, theirs, rounds)
+    again, products_alone = seconds_paired(ours, alone, rounds)
+    speeds = " | ".join(f"{tokens / median(x):,.0f}" for x in (mine, others))
+    return f"{speeds} | {in_turn(mine, others)} | {in_turn(again, products_alone)}"
+
+
+def in_turn(ours: list[float], others: list[float]) -> str:
+    """Return the median of the ratios, round by round, and their range."""
+    ratios = sorted(b / a for a, b in zip(ours, others, strict=True))
+    return f"{median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
 
 
 def by_default(name: str, rounds: int) -> float:
@@ -114,46 +128,50 @@ def by_default(name: str, rounds: int) -> float:
 
 
 def compare(name: str, rounds: int, default: float) -> None:
-    """Print the rows of one size."""
-    trained = compare_training(name, rounds, default)
-    compare_decoding(name, rounds, trained)
-
-
-def compare_training(name: str, rounds: int, default: float) -> lab.Llama:
-    """Print the row for training; `default` is `by_default`'s result. Return our model."""
-    config, batch, length, _ = SIZES[name]
+    """Print the rows of one size; `default` is `by_default`'s result."""
+    config = SIZES[name][0]
     torch.manual_seed(0)
-    ours = lab.Llama(config)
-    theirs = lab.to_transformers(ours).train()
+    model = lab.Llama(config)
+    compare_writing(name, rounds, model)
+    compare_training(name, rounds, default, model)
+
+
+def compare_training(name: str, rounds: int, default: float, model: lab.Llama) -> None:
+    """Print the rows for training: as it is, and with convolutions for products."""
+    config, batch, length, _ = SIZES[name]
     tokens = lab.random_tokens(config, batch, length + 1)
-    our_step = training_step(ours, tokens)
-    their_step = training_step(theirs, tokens)
-    losses = [(our_step(), their_step()) for _ in range(2)]
-    if max(abs(x - y) for x, y in losses) > 1e-3:
-        raise SystemExit(f"{name}: the losses differ, so the times mean nothing: {losses}")
-    alone = seconds(products(ours, batch * length, 1, backward=True), rounds)
-    cells = ratio(*seconds_paired(our_step, their_step, rounds), batch * length, alone)
-    print(f"| {name}, train {batch} × {length} | {cells} | {default:,.0f} |", flush=True)
-    return ours
+    alone = products(model, batch * length, 1, backward=True)
+    for way in ("", ", convolutions"):
+        ours = copy.deepcopy(model)
+        if way:
+            convolve(ours)
+        our_step = training_step(ours, tokens)
+        their_step = training_step(lab.to_transformers(model).train(), tokens)
+        losses = [(our_step(), their_step()) for _ in range(2)]
+        if max(abs(x - y) for x, y in losses) > 1e-3:
+            raise SystemExit(f"{name}: the losses differ, so the times mean nothing: {losses}")
+        row = cells(our_step, their_step, alone, batch * length, rounds)
+        print(f"| {name}, train {batch} × {length}{way} | {row} | {default:,.0f} |", flush=True)
 
 
-def compare_decoding(name: str, rounds: int, by_rows: lab.Llama) -> None:
-    """Print the rows for decoding one text and eight texts."""
+def compare_writing(name: str, rounds: int, model: lab.Llama) -> None:
+    """Print the rows for decoding one text and eight texts: as it is, and rearranged."""
     config, _, _, new = SIZES[name]
-    theirs = lab.to_transformers(by_rows).eval()
-    layout = median(seconds(partial(column_major, by_rows), 3)) * 1e3
-    ours = column_major(by_rows).eval()
+    theirs = lab.to_transformers(model).eval()
     theirs.generation_config.eos_token_id = None
+    milliseconds = median(seconds(partial(Decoder, model), 3)) * 1e3
+    ways: dict[str, Any] = {"": model, f", rearranged ({milliseconds:.0f} ms)": Decoder(model)}
     for size in (1, 8):
         prompt = lab.random_tokens(config, size, 8)
-        our_text = partial(lab.generate, ours, prompt, new)
-        text_of_theirs = partial(their_text, theirs, prompt, new)
-        unlike = (our_text() != text_of_theirs()).float().mean().item()
-        if unlike > 0.1:  # logits of an untrained model are close, so rounding may change a token
-            raise SystemExit(f"{name}: {unlike:.0%} of the texts differ")
-        alone = seconds(products(ours, size, new, backward=False), rounds)
-        cells = ratio(*seconds_paired(our_text, text_of_theirs, rounds), size * new, alone)
-        print(f"| {name}, decode {size} × {new} ({layout:.0f} ms) | {cells} | |", flush=True)
+        their_text = partial(text_of_theirs, theirs, prompt, new)
+        alone = products(model, size, new, backward=False)
+        for way, ours in ways.items():
+            our_text = partial(lab.generate, ours, prompt, new)
+            unlike = (our_text() != their_text()).float().mean().item()
+            if unlike > 0.1:  # logits of an untrained model are close: rounding may change a token
+                raise SystemExit(f"{name}: {unlike:.0%} of the texts differ")
+            row = cells(our_text, their_text, alone, size * new, rounds)
+            print(f"| {name}, decode {size} × {new}{way} | {row} | |", flush=True)
 
 
 def grow() -> None:
@@ -189,7 +207,7 @@ def main() -> None:
     device = describe_device(torch.device("cpu"))
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     print(f"{device}; {versions}; tokens per second")
-    print("| | ours | theirs | ratio [range] | at most | theirs, default memory |")
+    print("| | ours | theirs | ratio | of its products | theirs, default memory |")
     print("|---|---|---|---|---|---|")
     default = {name: by_default(name, parsed.rounds) for name in SIZES}
     keep_memory()

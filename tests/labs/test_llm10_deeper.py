@@ -1,4 +1,4 @@
-"""LLM10+: page faults, the order of a matrix in memory, bugs, arms, and the tuned model."""
+"""LLM10+: page faults, bugs, arms, and the tuned model."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -20,12 +20,10 @@ from labs.llm10_llama import lesson as lab
 from labs.llm10_llama.conversion import to_transformers
 from labs.llm10_llama.corpus import open_text
 from labs.llm10_llama.ladder import corpus
-from labs.llm10_llama.layout import column_major
-from labs.llm10_llama.parts import Config, parameters, random_tokens
+from labs.llm10_llama.parts import Config, parameters
 
 import pytest
 import torch
-from torch import nn
 from transformers import AutoTokenizer
 
 SMALL = Config(40, 32, 2, 4, 2, 88, context=16, std=0.15)
@@ -43,20 +41,6 @@ def test_a_new_process_measures_the_cost_of_a_step():
     (seconds, faults), (fast, reused) = in_new_process(deeper.IN_A_NEW_PROCESS)
     assert min(seconds, fast) > 0
     assert reused < faults
-
-
-def test_column_major_matrices_give_the_same_logits_and_leave_the_model_alone():
-    torch.manual_seed(0)
-    model = lab.Llama(SMALL)
-    copy = column_major(model)
-    for before, after in zip(model.modules(), copy.modules(), strict=True):
-        if isinstance(before, nn.Linear):
-            assert before.weight.stride() == (before.in_features, 1)
-            assert after.weight.stride() == (1, after.out_features)
-    assert copy.embed_tokens.weight.is_contiguous(), "the embedding is read by rows"
-    assert model.lm_head.weight is model.embed_tokens.weight
-    tokens = random_tokens(SMALL, 2, 9)
-    torch.testing.assert_close(copy(tokens), model(tokens))
 
 
 def test_cosines_are_those_of_the_letters_that_are_drawn():
