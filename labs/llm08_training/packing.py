@@ -1,4 +1,4 @@
-"""What a model computes for a pack, with a right mask and with two mistakes."""
+"""Packs: what a model computes for one, right and with two mistakes, and how much is padding."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,18 @@ from labs.llm08_training.training import Batch, Row
 
 import torch
 from torch import Tensor
+
+
+def padding(groups: list[list[Row]], places: int | None = None) -> float:
+    """Return the share of places without a token.
+
+    Args:
+        groups: the rows of each batch or pack.
+        places: the places of a group; by default rows × the longest row.
+    """
+    tokens = [[len(row["input_ids"]) for row in rows] for rows in groups]
+    total = sum(places or max(lengths) * len(lengths) for lengths in tokens)
+    return 1 - sum(map(sum, tokens)) / total
 
 
 def alone(model: Any, rows: list[Row]) -> Tensor:

@@ -55,17 +55,12 @@ def test_a_batch_of_each_loop_shows_a_mistake_in_its_labels_and_no_other():
     assert found == {name: name if name in deeper.IN_LABELS else "none" for name in LOOPS}
 
 
-def fitted(loss: float, right: float = 0.6) -> training.Fit:
-    trained = training.Trained(None, [loss] * 20, [[25, loss]])
-    return training.Fit(trained, word_tasks.Exam(right, right, 1.0, []))
-
-
-def test_a_loop_is_hidden_if_no_number_is_far_from_the_same_seed_of_the_right_loop():
-    rights = [fitted(loss) for loss in (0.4, 0.5, 0.45)]
-    assert puzzle.is_hidden(fitted(0.57), rights)  # 1.67 · 0.1 + 0.01 above the first
-    assert not puzzle.is_hidden(fitted(0.58), rights)
-    assert not puzzle.is_hidden(fitted(0.23 - 0.01), rights)
-    assert not puzzle.is_hidden(fitted(0.5, right=0.5), rights)
+def test_three_seeds_lie_above_or_below_the_right_loop_only_if_the_ranges_do_not_overlap():
+    rights = [0.4, 0.5, 0.45]
+    assert puzzle.beside("x", [0.51, 0.7, 0.6], rights) == "x 0.510 to 0.700 (all above)"
+    assert puzzle.beside("x", [0.2, 0.39, 0.3], rights) == "x 0.200 to 0.390 (all below)"
+    assert puzzle.beside("x", [0.2, 0.4, 0.3], rights) == "x 0.200 to 0.400 (they overlap)"
+    assert puzzle.beside("x", [0.2, 0.9, 0.3], rights) == "x 0.200 to 0.900 (they overlap)"
 
 
 def test_each_letter_of_the_puzzle_is_a_loop_and_the_order_depends_on_the_seed(run: Run):
@@ -102,6 +97,17 @@ def test_the_backward_pass_has_twice_the_products(run: Run):
     assert forward > 0
     assert 1.9 <= backward / forward <= 2.2
     assert all(weight.grad is None for weight in model.parameters())
+
+
+# float16.
+
+
+def test_the_lost_shares_are_those_of_entries_that_float16_rounds_to_0():
+    g = torch.tensor([2.0**-25, -(2.0**-25), 1.5 * 2.0**-25, 1.0], dtype=torch.float64)
+    entries, mass = deeper.shares_lost(g, 1)
+    assert entries == 0.5
+    assert mass == pytest.approx(2 * 2**-25 / (1 + 3.5 * 2**-25))
+    assert deeper.shares_lost(g, 2) == (0, 0)
 
 
 # Packing.
