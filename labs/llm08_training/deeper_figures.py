@@ -69,13 +69,13 @@ def draw_float16(batches: list[int], plain: list[float], scaled: list[float], li
     for name, shares, colour in (("no scale", plain, "C1"), ("loss × 2¹⁶", scaled, "C0")):
         ax.plot(batches, shares, "o-", color=colour)
         ax.text(1.4 * batches[-1], shares[-1], name, color=colour, va="center")
-        for x in (0, 3, 5):
-            label = f"{100 * shares[x]:.2g} %"
-            ax.annotate(
-                label, (batches[x], shares[x]), (0, 8), textcoords="offset points", ha="center"
-            )
+    labelled = [(batches[i], plain[i]) for i in (0, 3, -1)]
+    for x, share in [*labelled, (batches[-1], scaled[-1])]:
+        ax.text(x, share / 2, f"{100 * share:.2g} %", ha="center", va="top")
     ax.axhline(little, color="grey", ls="--")
-    ax.text(14 * batches[-1], 1.25 * little, f"little: {little:.1%}", color="grey", ha="right")
+    ax.text(
+        14 * batches[-1], 1.25 * little, f"little: {100 * little:.1g} %", color="grey", ha="right"
+    )
     shares = [1, 1e-2, 1e-4, 1e-6, 1e-8]
     ax.set(xscale="log", yscale="log", xlabel="labels in the mean", ylabel="share of the mass lost")
     ax.set_yticks(shares, ["100 %", "1 %", "0.01 %", "10⁻⁴ %", "10⁻⁶ %"])
@@ -83,7 +83,7 @@ def draw_float16(batches: list[int], plain: list[float], scaled: list[float], li
     ax.set(xlim=(batches[0] / 2, 16 * batches[-1]), ylim=(1e-8, 3))
     ax.set_xticks(batches, ["64", "512", "4,096", "32,768", "131,072", "524,288"])
     ax.tick_params(axis="x", labelsize=9)
-    ax.set_title("The more labels, the more of the gradient's mass is lost")
+    ax.set_title(f"With {batches[-1]:,} labels {100 * plain[-1]:.0f} % of the mass is lost")
     return fig
 
 
