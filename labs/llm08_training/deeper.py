@@ -2,12 +2,12 @@
 # # LLM08+ · Dataset processing and training, deeper
 # Seven mistakes to recognise, float16, interrupted trainings, several processes, and duplicates.
 #
-# **You will be able to** recognise mistakes of a training loop by what they do to it, name mistakes
-# in labels before you train, and know which mistakes hide. You will explain what float16 loses,
-# know what a resume needs, and how P processes get the losses of one. You will measure where a
-# step's time goes, pack rows, and see the limits of a stream's shuffle and of matching n-grams.
-# **Builds on** LLM08, whose data, loop and model it imports. **Takes** an hour to read, and a
-# minute or two to run at `tiny`, on 2 cores.
+# **You will be able to** recognise mistakes of a training loop by what they do to it, and name
+# mistakes in labels before you train. You will explain what float16 loses, know what a resume
+# needs, and how P processes get the losses of one. You will measure where a step's time goes, pack
+# rows, and see the limits of a stream's shuffle and of matching n-grams. **Builds on** LLM08, whose
+# data, loop and model it imports. **Takes** an hour to read, and a minute or two to run at `tiny`,
+# on 2 cores.
 
 # %% Imports
 import copy
@@ -68,8 +68,7 @@ lab.before_run(assets.check_model)
 # ## 1. Seven mistakes
 # Here are eight loops that train the same model on the same data for the same number of steps. One
 # loop is right. Each of the others has one mistake that people make, and none raises an error. Can
-# you recognise them by what they do? In short (numbers are LLM08's sections;
-# `loops.py` has the functions):
+# you recognise them by what they do? `loops.py` has the functions; in short, with LLM08's sections:
 #
 # | loop | its mistake | in code |
 # |---|---|---|
@@ -77,8 +76,8 @@ lab.before_run(assets.check_model)
 # | padding too | the labels of padding aren't −100 | `labels[mask == 0] = pad` |
 # | end = pad | the end pads, so real ends lose their labels, too | `labels[ids == end] = -100` |
 # | shifted twice | the data shifts labels, then the loss again | `labels = [*labels[1:], -100]` |
-# | mean of means | the loss is the mean of two means (5) | `label_sum(…) / label_count(…) / 2` |
-# | rate by batch | each of two micro-batches moves it (7) | `lr_at(2 * step, steps, warmup)` |
+# | mean of means | the mean of micro-batches' means (5) | `label_sum(…) / label_count(…) / 2` |
+# | rate by batch | each micro-batch moves the rate (7) | `lr_at(2 * step, steps, warmup)` |
 # | bf16 weights | AdamW's means, too, have 8 bits (9) | `model.to(torch.bfloat16)` |
 #
 # "Shifted twice" needs a picture. `label_sum` compares the logits at place $i - 1$ with the label
@@ -125,8 +124,7 @@ def fits(run: Run, name: str) -> list[Fit]:
 #   $k$ words are wanted, the first $k$ are right. *Stops*: an end somewhere.
 #
 # All loops except *bf16 weights* use the run's precision (see the report), or fp32 where bf16 isn't
-# faster. The key comes after the next exercise. Run both in one run: `--only` trains all models
-# again.
+# faster. The key comes after the next exercise. With `--only` it trains all models again.
 
 
 # %% Which is which?
@@ -220,13 +218,13 @@ def a_batch_shows_mistakes_in_labels(run: Run):
 
 # %% [markdown]
 # ### The key follows
-# Look at the puzzle once more. Which loops stop? Which find the right words? Whose training loss is
-# far from its responses' loss?
+# Look at the puzzle once more. Which loops stop? Which find the right words? Whose two losses are
+# far apart?
 #
-# One seed shows no small effect: by chance alone, it differs from one of three others by more than
-# their range in 3 of 10 cases (simulated, normal numbers). So the key has three seeds of the
-# mistakes that are hard to see. If such a mistake changed nothing, its three seeds would all lie
-# above or all below the right loop's three in 1 of 10 cases: 2 of 20 orders.
+# One seed can't show a small effect: even another seed of the same loop differs from one of three
+# by more than their range in 3 of 10 cases (simulated, normal numbers). So the key has three seeds
+# of the mistakes that are hard to see. If one changes nothing, its three all lie above or all below
+# the right loop's three in 1 of 10 cases: 2 of 20 orders.
 
 
 # %% The key
@@ -291,15 +289,14 @@ def a_low_loss_can_be_wrong(run: Run):
 # - *Mean of means* hides. Micro-batches of 16 random rows have similar numbers of labels, so a
 #   label's weight is off by a tenth or so. With sorted rows the error is large (LLM08, section 5).
 # - *Rate by batch* learns well at first. From halfway its rate is the floor, and its loss falls
-#   slowly while the right loop's goes on. Plot the rate: it gives the mistake away at once.
+#   slowly while the right loop's goes on. A plot of the rate gives it away at once.
 # - *bf16 weights* hide, because our rate is high: few steps of 5·10⁻³ to 5·10⁻⁴ round away. At 10⁻⁵
 #   most do (section 2).
 #
-# Three seeds are few. We also ran ten (0 to 9, at `tiny`, in fp32, on an AMD EPYC). The responses'
-# loss minus that of the right loop was −0.37 to 0.01 nats with the mean of means, −0.18 to 0.06
-# with bf16 weights, and 0.09 to 0.40 with the rate by batch. The right loop's own losses were 0.16
-# to 0.69. So neither hidden mistake cost anything here. At another rate, or with sorted rows, it
-# may.
+# Three seeds are few. In ten (0 to 9, `tiny`, fp32, an AMD EPYC), the right loop's responses'
+# losses were 0.16 to 0.69 nats. The differences from them were −0.37 to 0.01 with the mean of
+# means, −0.18 to 0.06 with bf16 weights, and 0.09 to 0.40 with the rate by batch. So neither hidden
+# mistake cost anything here.
 
 
 # %% The end
@@ -378,19 +375,17 @@ def does_masking_the_prompt_help(run: Run):
 # tokens that the model finds less likely than 1.6 %. The label's entry is lost only if the model is
 # nearly certain of it.
 #
-# Is that much? Count the entries, and most become 0. But these are the smallest, so look at the
-# **mass** $\sum |g|$, the sum of the absolute values: what share of it do they have? Half of the
-# mass is the labels' own entries, which are hardly ever lost. The other half is the wrong tokens',
-# all positive. So of *their* mass twice that share is lost, always in the same direction.
+# Is that much? Most entries become 0. But these are the smallest, so look at the **mass** $\sum
+# |g|$, the sum of the absolute values. Half of it is the labels' own entries, which are hardly ever
+# lost. The other half is the wrong tokens', all positive. So of *their* mass twice that share is
+# lost, always in the same direction.
 #
-# Who divides by half a million? A large training may have that many labels in a step, in all
-# processes together. Each of $P$ processes divides by a $P$-th of that: with 16 processes, 32,768.
-# A single process that accumulates (LLM08, section 5) divides by all of them. Our text has 64
-# labels, and we divide its gradients as in larger batches.
+# Who divides by half a million? A large training may have that many labels in a step. One process
+# that accumulates (LLM08, section 5) divides by all of them, each of $P$ processes by a $P$-th:
+# with 16, by 32,768. Our text has 64 labels, and we divide its gradients as in larger batches.
 #
-# We measure only the logits' gradients. Those of the activations in all layers shrink with $1/N$,
-# too; those of the weights add up over all tokens. What a loss of gradients does to a training
-# stays open.
+# The gradients of the activations in all layers shrink with $1/N$, too; those of the weights add up
+# over all tokens. We measure only the logits', and not what their loss does to a training.
 
 
 # %% Small gradients
@@ -423,8 +418,8 @@ def float16_loses_more_in_larger_batches(run: Run):
     batches = [2**k for k in (6, 9, 12, 15, 17, 19)]
     plain = [shares_lost(g / n, 1) for n in batches]
     scaled = [shares_lost(g / n, 2**16) for n in batches]
-    masses = ([mass for _, mass in shares] for shares in (plain, scaled))
-    figures.show_float16(run, batches, *masses, LITTLE)
+    masses = [mass for _, mass in plain]
+    figures.show_float16(run, batches, masses, [mass for _, mass in scaled], LITTLE)
     rows = [[f"{n:,}", *a, *b] for n, a, b in zip(batches, plain, scaled, strict=True)]
     columns = ["labels", "entries lost", "mass lost", "entries lost at 2¹⁶", "mass lost at 2¹⁶"]
     run.table("Logits' gradients in float16, without those that are 0 in fp32", columns, rows)
@@ -512,9 +507,8 @@ def bf16_weights_stand_still(run: Run):
 # `Checkpoints` saves this state with Accelerate's `save_state`. It writes into a folder with a
 # temporary name and renames it when it is complete, so a killed process leaves no half checkpoint.
 # Only the two newest checkpoints are kept. The next run resumes if the recipe, the rows, the lab's
-# text and the machine are the same. "Exactly" was tested on CPUs. On a GPU some kernels add in a
-# random order (atomic additions), and then even two uninterrupted trainings differ in their last
-# bits.
+# text and the machine are the same. "Exactly" was tested on CPUs: on a GPU some kernels add in a
+# random order, so even two uninterrupted trainings differ in their last bits.
 #
 # Try it: start `invoke lab LLM08+ --size small --only does_masking_the_prompt_help`, wait for more
 # than a minute, press Ctrl-C, and start it again. It prints "resumes after step …".
@@ -608,8 +602,7 @@ def resumed_is_bit_for_bit(run: Run):
 #
 # `several.py` starts two processes for ten steps. As a reference, plain PyTorch trains in one
 # process on the rows that both recorded. As a control, it makes the mistake: it averages the two
-# processes' mean losses. With dropout the losses would differ, because each process has its own
-# random numbers. `invoke lab LLM08 --processes 2` runs the entire lesson with two.
+# processes' mean losses. `invoke lab LLM08 --processes 2` runs the entire lesson with two.
 
 
 # %% Two processes
@@ -685,18 +678,16 @@ def where_the_time_goes(run: Run):
 # ## 6. Which rows go together?
 # "First fit decreasing" takes the longest row first and puts each row into the first pack that has
 # room. Do it by hand: rows of 9, 9, 5 and 3 tokens, packs of 12. You get [9, 3], [9] and [5]: three
-# packs, the fewest for 26 tokens. If $m$ packs are the fewest possible, it never makes more than
-# $\frac{11}{9} m + \frac{6}{9}$ (Dósa 2007).
+# packs, the fewest for 26 tokens.
 #
 # Why pack, if sorted batches have less padding? Sorted batches can be shuffled, too. But each has
-# rows of one length, so few tasks, and the next one has another number of tokens. Packs all have
-# the same shape, so each step takes the same memory and time. Attention costs more: with a dense
-# mask a pack of $T$ tokens has $T^2$ scores, most of them between different rows.
+# rows of one length, so few tasks, and its own number of tokens. Packs have one shape, so each step
+# takes the same memory and time. With a dense mask, attention costs more: a pack of $T$ tokens has
+# $T^2$ scores, most of them between different rows.
 #
-# The shortest rows come last and fill the gaps. If there are many of them, each pack but the last
-# ends with less room than one of them needs. Rows of similar length come into the same packs, the
-# longest first. So pack random portions of a large data set, not all of it at once, and shuffle the
-# packs before you train.
+# The shortest rows come last. If there are many, each pack but the last ends with less room than
+# one of them needs. Rows of similar length come into the same packs. So pack random portions of a
+# large data set, and shuffle the packs before you train.
 
 
 # %% Packs
@@ -825,16 +816,15 @@ def a_stream_is_lazy_and_shuffles_nearby(run: Run):
 # Changed copies still share sequences of $n$ words, **n-grams**.
 #
 # Before the training of GPT-3, its authors looked for 13-grams that test and training texts have in
-# common (Brown et al. 2020, app. C). They removed these with 200 characters around them; a bug left
-# some in, so they also reported the scores on clean subsets. In long texts, 13 words in common are
-# rarely chance, but may be a quotation or a licence: look at the matches. Large corpora compare
-# hashes of n-grams (MinHash). Paraphrases escape all of this.
+# common (Brown et al. 2020, app. C). In long texts such a match is rarely chance, but may be a
+# quotation or a licence: look at it. Large corpora compare hashes of n-grams (MinHash). Paraphrases
+# escape all of this.
 #
 # A large $n$ misses copies in which a word was changed; a small $n$ also flags texts that are no
 # copies. We take the longest lists, so each text has nine words: three of the instruction, then six
-# animals. Two texts of a task share a 6-gram if their first three animals agree. There are
-# $12 \cdot 11 \cdot 10 = 1320$ such beginnings, and about 230 texts of a task. By chance, this
-# alone flags 1 text in 6. Without the instruction fewer texts match, and more copies are missed.
+# animals. Two texts of a task share a 6-gram if their first three animals agree. There are $12
+# \cdot 11 \cdot 10 = 1320$ such beginnings, and about 230 texts of a task. By chance, this alone
+# flags 1 text in 6.
 
 
 # %% Copies
@@ -918,11 +908,11 @@ def a_smaller_n_finds_more_copies_and_flags_more_others(run: Run):
 #   is, but a small difference in it needs several seeds.
 # - In the backward pass float16 rounds small numbers to 0. The gradient of the logits is divided by
 #   the number of labels, so larger batches lose more of it. Loss scaling saves nearly all its mass.
-# - To resume exactly, save the full state, with the order of the rows that are still to come.
+# - To resume exactly, save the full state, with the order of the rows still to come.
 # - Gradients of P processes are averaged, so each divides its sum by a P-th of the labels of all.
 #   The mean of their means is wrong.
-# - With a shuffle buffer of b rows, no row comes b or more places early, though some come much
-#   later. So shuffle one big file before you stream it.
+# - With a shuffle buffer of b rows, no row comes b or more places early. So shuffle one big file
+#   before you stream it.
 # - With a smaller n, n-grams find more of the changed copies and flag more texts without a copy.
 
 
