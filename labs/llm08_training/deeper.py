@@ -68,7 +68,8 @@ lab.before_run(assets.check_model)
 # ## 1. Seven mistakes
 # Here are eight loops that train the same model on the same data for the same number of steps. One
 # loop is right. Each of the others has one mistake that people make, and none raises an error. Can
-# you recognise them by what they do? `loops.py` has the functions; in short, with LLM08's sections:
+# you recognise them by what they do? `loops.py` has the functions. In short, with LLM08's sections
+# in brackets:
 #
 # | loop | its mistake | in code |
 # |---|---|---|
@@ -78,7 +79,7 @@ lab.before_run(assets.check_model)
 # | shifted twice | the data shifts labels, then the loss again | `labels = [*labels[1:], -100]` |
 # | mean of means | the mean of micro-batches' means (5) | `label_sum(…) / label_count(…) / 2` |
 # | rate by batch | each micro-batch moves the rate (7) | `lr_at(2 * step, steps, warmup)` |
-# | bf16 weights | AdamW's means, too, have 8 bits (9) | `model.to(torch.bfloat16)` |
+# | bf16 weights | weights and AdamW's means have 8 bits (9) | `model.to(torch.bfloat16)` |
 #
 # "Shifted twice" needs a picture. `label_sum` compares the logits at place $i - 1$ with the label
 # at $i$. If the data has already moved each label one place to the left, the header
@@ -239,8 +240,8 @@ def a_low_loss_can_be_wrong(run: Run):
     """With labels shifted twice the training loss is low, and hardly any response is right.
 
     Low: not above the highest of the right loop's three seeds. The requests determine all words of
-    a response, so a word can be learned one place too early. In ordinary text we expect it to be
-    higher.
+    a response, so a word can be learned one place too early. In ordinary text we expect a higher
+    loss.
 
     Predict: which letter is the loop whose labels are shifted twice?
     """
