@@ -298,7 +298,7 @@ def a_low_loss_can_be_wrong(run: Run):
 # losses were 0.16 to 0.69 nats. The differences from them were −0.37 to 0.01 with the mean of
 # means, 0.09 to 0.40 with the rate by batch, and −0.18 to 0.06 with bf16 weights. Beside a right
 # loop with bf16 autocast, bf16 weights had −0.01 to 0.15, 0.05 on average: a small cost, which
-# three seeds can't show.
+# three seeds may miss.
 
 
 # %% The end
