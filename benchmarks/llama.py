@@ -24,13 +24,13 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from labs.kit import seconds, seconds_paired
+from labs.kit import keep_memory, seconds, seconds_paired
 from labs.kit.measure import peak_bytes
 from labs.kit.run.devices import describe_device
 from labs.llm05a_normalization.lesson import gated_width
 from labs.llm10_llama import lesson as lab
 from labs.llm10_llama.decoder import Decoder
-from labs.llm10_llama.memory import keep_memory, step_of
+from labs.llm10_llama.memory import step_of
 from labs.llm10_llama.products import convolve
 
 import torch

@@ -43,7 +43,8 @@ def _print_models(outputs: Path) -> None:
     line("invoke chat  (SmolLM2-135M-Instruct, a chat model)")
     for model in saved_models.saved_below(outputs):
         folder = plain(str(model.folder))
-        line(f"invoke chat {folder}  ({model.kind}, {model.megabytes:,.1f} MB)")
+        title = f": {model.title}" if model.title else ""
+        line(f"invoke chat {folder}  ({model.kind}, {model.megabytes:,.1f} MB{title})")
 
 
 def _chat(saved: SavedModel) -> None:

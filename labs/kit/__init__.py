@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from labs.kit.training.loop import batches as batches
     from labs.kit.training.loop import on_one_thread as on_one_thread
     from labs.kit.training.loop import stop_on_nan as stop_on_nan
+    from labs.kit.training.memory import keep_memory as keep_memory
 
 _MODULE_OF = {
     "Card": "labs.course.cards",
@@ -39,6 +40,7 @@ _MODULE_OF = {
     "draw": "labs.kit.compare",
     "equals": "labs.kit.compare",
     "expect_close": "labs.kit.compare",
+    "keep_memory": "labs.kit.training.memory",
     "name_mistake": "labs.kit.compare",
     "on_one_thread": "labs.kit.training.loop",
     "pack_array": "labs.kit.report.views",

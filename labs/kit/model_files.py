@@ -1,6 +1,18 @@
-"""Write the card of a saved model."""
+"""What a saved model has beside its weights: a card, and how it generates text."""
 
 from pathlib import Path
+from typing import Any
+
+_OF_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
+
+
+def generate_greedily(model: Any) -> None:
+    """Let a model of transformers take the most probable token, also after it was saved.
+
+    `invoke chat` then starts with temperature 0. It suits a model with one right answer to each
+    question.
+    """
+    model.generation_config.update(do_sample=False, **dict.fromkeys(_OF_SAMPLING))
 
 
 def write_card(folder: Path, text: str) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
+from pathlib import Path
 from shlex import quote
 from typing import Any, cast
 
 from labs.course.cards import WRONG_USAGE, Card
 from labs.course.options import Settings
 from labs.kit.run.processes import stop_all
-from labs.llm08_training.readers import BadRow, sources
+from labs.llm08_training.readers import BadRow, NotUtf8, is_utf8, not_utf8, sources
 
 Message = dict[str, str]
 Row = Mapping[str, Any]
@@ -30,7 +31,7 @@ FIRST = 1000  # rows that are checked before a lab starts
 REPORTED = 10  # bad rows that are named; all are counted
 
 
-def messages_of(row: Any, columns: tuple[str, str] | None = None) -> list[Message]:
+def messages_of(row: Any, columns: tuple[str, ...] | None = None) -> list[Message]:
     """Return the messages of a row, each with `role` and `content`.
 
     Args:
@@ -81,11 +82,11 @@ def _columns_of(row: Row, wanted: tuple[str, ...]) -> str:
         return ""
     simple = {name.strip().lower(): name for name in reversed(names)}
     near = [get_close_matches(name.strip().lower(), simple, 1) for name in wanted]
-    chosen = [simple[found[0]] for found in near if found]
-    if len(set(chosen)) < 2:
-        lengths = [len(str(text)) for text in row.values()]
-        longest = sorted(range(len(names)), key=lambda i: -lengths[i])[:2]
-        chosen = [names[i] for i in sorted(longest)]
+    chosen = list(dict.fromkeys(simple[found[0]] for found in near if found))
+    if len(chosen) != 2:
+        lengths = {str(name): len(str(text)) for name, text in row.items()}
+        longest = sorted(names, key=lambda name: (name not in chosen, -lengths[name]))
+        chosen = sorted(longest[:2], key=names.index)
     return f"--columns {quote(','.join(chosen))}"
 
 
@@ -136,10 +137,8 @@ def _turns(name: str, turns: Any) -> list[Message]:
 def _message(role: str, name: str, text: Any) -> Message:
     if not isinstance(text, str):
         raise BadRow(f"{name} is missing" if text is None else f"{name} is not text: {text!r:.40}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadRow(f"{name} isn't valid UTF-8") from None
+    if not is_utf8(text):
+        raise NotUtf8(f"{name} isn't valid UTF-8")
     return {"role": role, "content": text}
 
 
@@ -166,7 +165,7 @@ class Conversations:
     online: bool = False
     skip: bool = False
     refuse: Refuse | None = None
-    columns: tuple[str, str] | None = None
+    columns: tuple[str, ...] | None = None
     skipped: int = 0
     reported: list[str] = field(default_factory=list[str])
 
@@ -184,8 +183,13 @@ class Conversations:
                     if self.refuse:
                         self.refuse(messages)
                 except BadRow as bad:
-                    # After a good row, the columns are known, and this row is the exception.
-                    self._note(f"{source}, {where}: {bad}", "" if good else bad.fix)
+                    problem = f"{source}, {where}: {bad}"
+                    of_file = isinstance(row, NotUtf8) or Path(source).suffix.lower() == ".csv"
+                    if isinstance(bad, NotUtf8) and of_file:
+                        self._note(problem, not_utf8(source, problem))
+                    else:
+                        # After a good row, the columns are known, and this row is the exception.
+                        self._note(problem, _bad_row(problem, "" if good else bad.fix))
                     continue
                 yield {"messages": messages}
                 good += 1
@@ -194,14 +198,36 @@ class Conversations:
             what = f"{self.name} has no conversation."
             raise Card(what, why, f"rows with {SHAPES}", WRONG_USAGE)
 
-    def _note(self, problem: str, fix: str) -> None:
+    def require_two_columns(self) -> None:
+        """Check that the caller named two different columns.
+
+        Raises:
+            Card: if not; it names two columns of the first row.
+        """
+        names = self.columns or ()
+        if len(names) == 2 and all(names) and names[0] != names[1]:
+            return
+        what = f"--columns {','.join(names)!r:.60} isn't two names."
+        why = "It takes the column of the request and the column of the response."
+        first = next((row for _, records in self._sources for _, row in records()), None)
+        if isinstance(first, Mapping):
+            row = cast(Row, first)
+            why += f" The data has {', '.join(map(str, row))}."
+            raise Card(what, why, _columns_of(row, names), WRONG_USAGE)
+        raise Card(what, why, "--columns question,answer", WRONG_USAGE)
+
+    def _note(self, problem: str, card: Card) -> None:
         if not self.skip:
-            what = "The dataset's columns aren't known." if fix else "A row of the dataset is bad."
-            fix = fix or "correct the row; or add --bad-rows skip"
-            stop_all(Card(what, problem, fix, WRONG_USAGE))
+            stop_all(card)
         self.skipped += 1
         if len(self.reported) < REPORTED:
             self.reported.append(problem)
+
+
+def _bad_row(problem: str, fix: str) -> Card:
+    """Return the card for a bad row; `fix` is the option that names its columns, if it helps."""
+    what = "The dataset's columns aren't known." if fix else "A row of the dataset is bad."
+    return Card(what, problem, fix or "correct the row; or add --bad-rows skip", WRONG_USAGE)
 
 
 def requested(settings: Settings, refuse: Refuse | None = None) -> Conversations | None:
@@ -218,21 +244,15 @@ def requested(settings: Settings, refuse: Refuse | None = None) -> Conversations
     if options.dataset is None:
         return None
     skip = options.bad_rows == "skip"
-    return Conversations(options.dataset, settings.online, skip, refuse, options.columns)
+    data = Conversations(options.dataset, settings.online, skip, refuse, options.columns)
+    if options.columns:
+        data.require_two_columns()
+    return data
 
 
-def two_columns(text: str) -> tuple[str, str]:
-    """Parse the option --columns: the names of the request and of the response.
-
-    Raises:
-        Card: if it isn't two different names.
-    """
-    names = tuple(name.strip() for name in text.split(","))
-    if len(names) != 2 or not all(names) or names[0] == names[1]:
-        why = "It takes the column of the request and the column of the response."
-        fix = "--columns question,answer"
-        raise Card(f"--columns {text!r:.60} isn't two names.", why, fix, WRONG_USAGE)
-    return names
+def names_of(text: str) -> tuple[str, ...]:
+    """Parse the option --columns: the names of the request and of the response."""
+    return tuple(name.strip() for name in text.split(","))
 
 
 def check_first_rows(settings: Settings) -> None:

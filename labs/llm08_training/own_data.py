@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from labs.course.cards import WRONG_USAGE, Card
-from labs.kit import Checkpoints, Lab, Run, assets
-from labs.kit.model_files import write_card
+from labs.kit import Checkpoints, Lab, Run, assets, keep_memory
 from labs.kit.run.processes import is_main, stop_all
 from labs.llm08_training import conversations, figures, word_tasks
 from labs.llm08_training.precision import train_last_blocks
+from labs.llm08_training.saved_model import Answer, right, round_weights, save
 from labs.llm08_training.templates import refuse_special
 from labs.llm08_training.training import Parts, Recipe, Row, Trained, train
 
@@ -30,6 +30,14 @@ TESTED = 32  # rows for the test
 SHOWN = 8  # test rows whose responses are shown
 WRITTEN = 48  # tokens of a shown response to own data, at most
 WRITTEN_TASKS = 24  # the same for the word tasks, whose longest response has about 12
+OPTIONS: dict[str, Any] = {  # with their defaults
+    "dataset": None,
+    "columns": None,
+    "bad_rows": "stop",
+    "steps": None,
+    "max_length": None,
+    "model": None,
+}
 SMALLEST_LENGTH = 16  # tokens; a template alone has about as many
 
 
@@ -50,11 +58,13 @@ def declare_options(lab: Lab) -> None:
     lab.argument("--dataset", help="a JSONL, CSV or Parquet file, a folder of them, or a hub id")
     lab.argument(
         "--columns",
-        type=conversations.two_columns,
+        type=conversations.names_of,
         metavar="REQUEST,RESPONSE",
         help="the columns of the request and the response, if they have unusual names",
     )
-    lab.argument("--bad-rows", choices=("stop", "skip"), default="stop", help="default: stop")
+    lab.argument(
+        "--bad-rows", choices=("stop", "skip"), default=OPTIONS["bad_rows"], help="default: stop"
+    )
     lab.argument("--steps", type=positive, help="training steps; default: all rows once")
     lab.argument("--max-length", type=positive, help="tokens at which a row is cut; default: 256")
     lab.argument("--model", help="a chat model instead of SmolLM2: a folder, or a hub id")
@@ -208,25 +218,9 @@ def _last_turn(text: str) -> str:
     return text.strip().removesuffix("assistant").strip().rpartition("\nuser\n")[2]
 
 
-@torch.no_grad()
-def round_weights(model: Any) -> None:
-    """Round a model's weights to bf16."""
-    for weight in model.parameters():
-        weight.copy_(weight.bfloat16())
-
-
-def save(run: Run, model: Any, words: Any, facts: dict[str, Any]) -> Path:
-    """Save a model in bf16, its tokenizer and its card; return the folder."""
-    folder = run.folder / "model"
-    model.to(torch.bfloat16).save_pretrained(folder)
-    words.save_pretrained(folder)
-    template = Path(__file__).with_name("own_data_card.md").read_text(encoding="utf-8")
-    write_card(folder, template.format(**facts))
-    return folder
-
-
 def train_smollm2(run: Run, parts: Parts) -> str:
     """Train SmolLM2's last four blocks on the rows of --dataset, or on a few of the word tasks."""
+    keep_memory()  # else two fifths of the processor time are page faults
     name = assets.pretrained(run.options.model, run.online)
     words = AutoTokenizer.from_pretrained(name)
     own = conversations.requested(run.settings, partial(refuse_special, words))
@@ -253,29 +247,27 @@ def train_smollm2(run: Run, parts: Parts) -> str:
             round_weights(done.model)  # as they are saved, so that the card has their loss
         after = parts.loss(run, done.model, test, pad)
         new = responses(done.model, words, shown, most)
-    table = [
-        [request, old, text, wanted]
+    answers = [
+        Answer(request, old, text, wanted)
         for (request, old, wanted), (_, text, _) in zip(texts, new, strict=True)
     ]
+    table = [[one.request, one.before, one.after, one.wanted] for one in answers]
     run.table("Test rows", ["request", "before", "after", "wanted"], table)
     draw(run, done, before, after, how)
     verdict(run, before - after, own is not None)
+    was_right, is_right = right(answers)
     if own and is_main():
-        facts = {"name": Path(run.options.dataset).name, "rows": len(training), "steps": how.steps}
-        facts |= {"batch": how.batch, "length": length, "before": before, "after": after}
-        facts |= {"base": run.options.model or "SmolLM2-135M-Instruct", "seed": run.seed}
-        facts |= {"used": min(len(training), how.steps * how.batch)}
-        facts |= {"request": repr(texts[0][0]), "tests": len(test), "cut": rows.cut}
-        folder = save(run, done.model, words, facts)
+        facts = {"rows": len(training), "used": min(len(training), how.steps * how.batch)}
+        facts |= {"cut": rows.cut, "length": length, "steps": how.steps, "batch": how.batch}
+        facts |= {"before": before, "after": after, "tests": len(test), "most": most}
+        folder = save(run, done.model, words, answers, OPTIONS, **facts)
         run.say(f"The model is in {folder}. Talk to it: invoke chat {folder}")
-    was_right = sum(old == wanted for _, old, _, wanted in table)
-    right = sum(text == wanted for *_, text, wanted in table)
-    few = not own and run.size == "tiny" and right < len(table)
+    few = not own and run.size == "tiny" and is_right < len(table)
     limit = " So few steps don't teach all tasks, even if the loss falls." if few else ""
     return (
         f"On the test rows the loss went from {before:.2f} to {after:.2f} nats per label. Right "
-        f"responses in the table: {was_right} of {len(table)} before the training, {right} after "
-        f"it.{limit}"
+        f"responses in the table: {was_right} of {len(table)} before the training, {is_right} "
+        f"after it.{limit}"
     )
 
 
@@ -289,7 +281,8 @@ def _train(
     )
     digest = hashlib.sha256(rows.hashes.tobytes()).hexdigest()
     facts = {**vars(how), "rows": digest}
-    checkpoints = Checkpoints(run, "SmolLM2", depends_on=facts, steps=how.steps)
+    # a checkpoint has 622 MB, and Ctrl-C saves one, too
+    checkpoints = Checkpoints(run, "SmolLM2", depends_on=facts, steps=how.steps, every_minutes=5)
     return train(run, "SmolLM2", model, training, how, loop, checkpoints=checkpoints)
 
 

@@ -35,6 +35,10 @@ class BadRow(ValueError):
         self.fix = fix
 
 
+class NotUtf8(BadRow):
+    """A row with bytes that aren't UTF-8."""
+
+
 def sources(name: str, online: bool) -> list[tuple[str, Callable[[], Records]]]:
     """Return the name of each file, or of the hub's set, with a function that reads its rows.
 
@@ -114,8 +118,7 @@ def _refuse_utf16(file: Path) -> None:
     with file.open("rb") as start:
         mark = start.read(2)
     if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        new = file.with_name(f"utf8-{file.name}")
-        fix = f"iconv -f UTF-16 -t UTF-8 {quote(str(file))} > {quote(str(new))}"
+        fix = _conversion(file, "UTF-16")
         raise Card(f"{file} is in UTF-16.", "Rows are read as UTF-8.", fix, WRONG_USAGE)
 
 
@@ -128,7 +131,7 @@ def _of_jsonl(file: Path) -> Records:
                 if line := line.strip().removeprefix(b"\xef\xbb\xbf"):
                     yield f"line {number}", json.loads(line, object_pairs_hook=_unique)
             except UnicodeDecodeError:
-                yield f"line {number}", BadRow("it isn't valid UTF-8")
+                yield f"line {number}", NotUtf8("it isn't valid UTF-8")
             except BadRow as bad:
                 yield f"line {number}", bad
             except (ValueError, RecursionError) as error:
@@ -170,6 +173,9 @@ def _of_csv(file: Path) -> Records:
         lines = _CsvLines(text)
         reader = csv.reader(lines, delimiter=separator, strict=True)
         columns = next(reader, list[str]())
+        if not is_utf8("".join(columns)):
+            yield "line 1", NotUtf8("a column's name isn't valid UTF-8")
+            return
         while True:
             where = f"line {reader.line_num + 1}"  # its first line; a row may have several
             lines.characters = 0
@@ -239,6 +245,28 @@ _READERS: dict[str, Callable[[Path], Records]] = {
     ".csv": _of_csv,
     ".parquet": _of_parquet,
 }
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether a text has no byte that wasn't UTF-8 when it was read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def not_utf8(file: str, problem: str) -> Card:
+    """Return the card for a file with a row that isn't UTF-8, with the command that converts it."""
+    what = f"{file} isn't in UTF-8."
+    why = f"{problem}. Spreadsheets on Windows often save WINDOWS-1252; there, choose “CSV UTF-8”."
+    return Card(what, why, _conversion(Path(file), "WINDOWS-1252"), WRONG_USAGE)
+
+
+def _conversion(file: Path, encoding: str) -> str:
+    """Return the command that writes a copy of a file in UTF-8."""
+    new = file.with_name(f"utf8-{file.name}")
+    return f"iconv -f {encoding} -t UTF-8 {quote(str(file))} > {quote(str(new))}"
 
 
 def _of_hub(name: str) -> Records:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from statistics import mean
 from typing import Any, cast
 
 from labs.kit import Checkpoints, Run, batches, on_one_thread, stop_on_nan
@@ -33,6 +34,7 @@ Encode = Callable[[Any, list[Message]], Row]
 Watch = Callable[[Any], float]
 EVERY = 25  # steps between two calls of `watch`
 TOKENS = 13  # in a row of the word tasks, on average
+RECENT = 10  # steps whose mean loss is shown during the training
 ROWS_AT_ONCE = 8  # whose loss is computed: a row of 256 tokens has 50 MB of logits in SmolLM2
 
 
@@ -213,7 +215,7 @@ def train(
     done = checkpoints.resume()
     model.train()
     data = loop.windows(batches(run, loader, done * how.accumulate), how.accumulate)
-    steps = run.progress(range(done, how.steps), name)
+    steps = run.progress(range(done, how.steps), name, note=lambda: recent(losses))
     for step, (window, count) in zip(steps, data, strict=False):
         lr = how.lr * loop.lr_at(step, how.steps, how.warmup)
         parts = exchange_once(run, model, window)
@@ -226,6 +228,12 @@ def train(
         checkpoints.save_if_due(step + 1)
     checkpoints.save(how.steps)
     return Trained(run.accelerator.unwrap_model(model, keep_fp32_wrapper=False), losses, watched)
+
+
+def recent(losses: list[float]) -> str:
+    """Return the mean of the last losses, for the line of the progress; empty before the first."""
+    last = losses[-RECENT:]
+    return f"loss {mean(last):.2f}" if last else ""
 
 
 def labels_per_process(run: Run, count: int) -> float:

@@ -13,7 +13,7 @@ from statistics import mean
 from typing import Any
 
 from labs.kit import Checkpoints, Run, assets, on_one_thread
-from labs.kit.model_files import write_card
+from labs.kit.model_files import generate_greedily, write_card
 from labs.llm08_training import PARTS as LLM08
 from labs.llm08_training import Recipe, train
 from labs.llm10_llama.conversion import from_transformers, to_transformers
@@ -275,6 +275,7 @@ def save(run: Run, model: Any, tokenizer: Any, exams: dict[str, Exam], how: Reci
     folder = run.folder / "chat"
     if not run.accelerator.is_main_process:
         return folder
+    generate_greedily(model)  # each question has one right reply
     model.cpu().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     facts = {

@@ -19,7 +19,7 @@ from functools import cache, partial
 from statistics import median
 from typing import Any
 
-from labs.kit import Lab, Results, Run, assets, seconds_paired
+from labs.kit import Lab, Results, Run, assets, keep_memory, seconds_paired
 from labs.kit.measure import in_new_process
 from labs.llm01_inference import called
 from labs.llm03_neural_networks import best_in_turn
@@ -31,7 +31,7 @@ from labs.llm10_llama.conversion import from_transformers, to_transformers
 from labs.llm10_llama.decoder import Decoder
 from labs.llm10_llama.ladder import corpus, looked_at, nats
 from labs.llm10_llama.lesson import PARTS, Llama, generate
-from labs.llm10_llama.memory import cost, keep_memory, step_of
+from labs.llm10_llama.memory import cost, step_of
 from labs.llm10_llama.muon import COEFFICIENTS, orthogonal
 from labs.llm10_llama.options import declare_options
 from labs.llm10_llama.parts import Config, parameters, random_tokens
@@ -366,10 +366,11 @@ def muon_makes_directions_alike(run: Run):
 # A step also makes and drops hundreds of tensors of up to a megabyte. The C library requests such
 # blocks from the operating system. At the first access to each page of 4 KiB the processor
 # interrupts the program, a **page fault**, and the system supplies a page of zeros. Two lines in
-# `memory.py` make glibc, Linux's usual C library, reuse dropped blocks; LLM10's training calls them
-# first. We measure the gain in a new process, after four warm-up steps. Each way is timed once, for
-# 20 steps. Four of our runs gave factors from 0.76 to 1.19, so a small gain in your run may be
-# chance. The time of a page fault has the same noise: it may even come out below 0.
+# `labs/kit/training/memory.py` make glibc, Linux's usual C library, reuse dropped blocks; LLM10's
+# training calls them first. We measure the gain in a new process, after four warm-up steps. Each
+# way is timed once, for 20 steps. Four of our runs gave factors from 0.76 to 1.19, so a small gain
+# in your run may be chance. The time of a page fault has the same noise: it may even come out
+# below 0.
 #
 # Most of a large model's step is matrix products, and how fast they are depends on the library.
 # PyTorch for x86 multiplies float32 matrices by Intel's MKL and convolves by oneDNN. A convolution

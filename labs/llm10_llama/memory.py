@@ -1,6 +1,5 @@
-"""The page faults of a training step, and how to make the C library reuse freed memory."""
+"""The processor time and the page faults of a training step."""
 
-import ctypes
 import resource
 from collections.abc import Callable
 from typing import Any
@@ -9,19 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-M_TRIM_THRESHOLD = -1  # from glibc's malloc.h
-M_MMAP_THRESHOLD = -3
 WARM_UP = 4  # calls until the allocator has settled
-
-
-def keep_memory() -> None:
-    """Make glibc reuse freed memory instead of returning it; do nothing with another C library."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return
-    # 32 MiB is the limit of older versions
-    if mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25):
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def cost(step: Callable[[], Any], calls: int = 20) -> tuple[float, float]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-from labs.kit import Checkpoints, Run, on_one_thread, stop_on_nan
+from labs.kit import Checkpoints, Run, keep_memory, on_one_thread, stop_on_nan
 from labs.llm10_llama.corpus import Text
 from labs.llm10_llama.ladder import corpus, looked_at, nats
-from labs.llm10_llama.memory import keep_memory
 from labs.llm10_llama.muon import Muon
 from labs.llm10_llama.parts import Config
 from labs.shared.small_gpt import lr_at

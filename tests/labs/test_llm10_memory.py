@@ -4,7 +4,7 @@ from labs.kit.measure import in_new_process
 
 # 64 blocks of 1 MiB, written to and dropped: more than glibc retains by default
 FAULTS = "print(cost(lambda: [b'x' * 2**20 for _ in range(64)])[1])"
-MEMORY = "from labs.llm10_llama.memory import cost, keep_memory"
+MEMORY = "from labs.kit import keep_memory; from labs.llm10_llama.memory import cost"
 
 
 def test_freed_memory_is_not_mapped_again():

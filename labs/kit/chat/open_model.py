@@ -54,6 +54,7 @@ class ChatModel:
         name: what to call it.
         device: the name of its device.
         precision: of its weights: fp32, bf16 or fp16.
+        greedy: whether its folder asks for the most probable token, without sampling.
     """
 
     model: Any
@@ -62,6 +63,7 @@ class ChatModel:
     name: str
     device: str
     precision: str
+    greedy: bool = False
 
     @property
     def is_chat_model(self) -> bool:
@@ -104,10 +106,11 @@ def open_model(saved: SavedModel) -> ChatModel:
     model, tokenizer = _opened(base.folder, lambda: _load(base, _DTYPES[precision]))
     if folder is not None and saved.is_adapter:
         model = _opened(folder, lambda: _with_adapter(model, folder))
+    greedy = model.generation_config.do_sample is False  # None: its folder doesn't say
     model = accelerator.prepare_model(model.eval(), evaluation_mode=True)
     name = "SmolLM2-135M-Instruct" if folder is None else plain(str(folder))
     device = describe_device(accelerator.device)
-    return ChatModel(model, tokenizer, _context(model), name, device, precision)
+    return ChatModel(model, tokenizer, _context(model), name, device, precision, greedy)
 
 
 def _opened(folder: Path, load: Callable[[], Any]) -> Any:

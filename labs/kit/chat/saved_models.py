@@ -12,6 +12,9 @@ from labs.kit.chat.plain import plain
 ADAPTER = "adapter_config.json"
 CONFIG = "config.json"
 WEIGHTS = "*.safetensors"
+CARD = "README.md"
+MAX_CARD = 4096  # characters in which its title stands
+MAX_TITLE = 120  # characters that are shown
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 LIST = "invoke chat --list"
 
@@ -39,6 +42,19 @@ class SavedModel:
         if self.is_adapter:
             return "adapter"
         return "chat model" if _has_template(self.folder) else "base model"
+
+    @property
+    def title(self) -> str:
+        """The title of its card, which names what it was trained on; empty without a card."""
+        if self.folder is None:
+            return ""
+        try:
+            with (self.folder / CARD).open(encoding="utf-8") as card:
+                lines = card.read(MAX_CARD).splitlines()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        titles = (line.removeprefix("# ").strip() for line in lines if line.startswith("# "))
+        return plain(next(titles, ""))[:MAX_TITLE]
 
     @property
     def megabytes(self) -> float:

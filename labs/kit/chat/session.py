@@ -29,7 +29,7 @@ class Session:
         """Start with the default settings and no turn."""
         self.model = model
         self.conversation = Conversation(model)
-        self.sampling = Sampling()
+        self.sampling = Sampling(temperature=0) if model.greedy else Sampling()
         self._ended = False
         self._notes = Console(stderr=True, highlight=False, soft_wrap=True)
         self._commands: dict[str, Callable[[str], None]] = {
@@ -84,6 +84,12 @@ class Session:
             self._note(
                 "This is a base model: it was not trained to reply. It continues your text. Enter "
                 "alone continues further, and another text starts anew."
+            )
+        if model.greedy:
+            usual = Sampling().temperature
+            self._note(
+                "It was saved for exact answers: it always takes the most probable token. "
+                f"/temperature {usual} makes it sample, as other models do."
             )
         self._note("/help lists the commands. Ctrl-C stops a reply, Ctrl-D ends the chat.")
 

@@ -1,7 +1,7 @@
 """The output of a run: rich on a terminal, plain lines on a pipe, the same lines in log.txt."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TextIO, TypeVar
 
@@ -39,41 +39,85 @@ class Output:
         self.screen.print(line, soft_wrap=not wrap or (is_text and on_pipe))
         self._log.print(line, soft_wrap=not wrap or is_text)
 
-    def progress(self, items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
-        """Yield `items` and show the progress: a bar, or on a pipe a line now and then."""
+    def progress(
+        self,
+        items: Iterable[Item],
+        label: str,
+        total: int | None,
+        note: Callable[[], str] = str,
+    ) -> Iterator[Item]:
+        """Yield `items` and show the progress: a bar, or on a pipe a line now and then.
+
+        Args:
+            items: what is counted.
+            label: stands before the count.
+            total: the number of items, if they don't have a length.
+            note: returns what stands behind the count, such as "loss 2.31".
+        """
         done = _done_before(items)
         if total is None and hasattr(items, "__len__"):
             total = done + len(items)  # pyright: ignore[reportArgumentType]
         if done and total == done:
             return  # nothing is left to do
         if self.screen.is_terminal:
-            yield from self._bar(items, label, total, done)
+            yield from self._bar(items, label, total, done, note)
         else:
-            yield from self._lines(items, label, total, done)
+            yield from self._lines(items, label, total, done, note)
 
     def _bar(
-        self, items: Iterable[Item], label: str, total: int | None, done: int
+        self,
+        items: Iterable[Item],
+        label: str,
+        total: int | None,
+        done: int,
+        note: Callable[[], str],
     ) -> Iterator[Item]:
         columns = [TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn()]
-        bar = Progress(*columns, TimeRemainingColumn(), console=self.screen, transient=True)
+        columns += [TextColumn("{task.fields[note]}"), TimeRemainingColumn()]
+        bar = Progress(*columns, console=self.screen, transient=True)
         with bar:  # rich's own track() would stop at the number of these items
-            task = bar.add_task(label, total=total, completed=done)
+            task = bar.add_task(label, total=total, completed=done, note=note())
             for item in items:
                 yield item
-                bar.advance(task)
+                bar.update(task, advance=1, note=note())
 
     def _lines(
-        self, items: Iterable[Item], label: str, total: int | None, done: int
+        self,
+        items: Iterable[Item],
+        label: str,
+        total: int | None,
+        done: int,
+        note: Callable[[], str],
     ) -> Iterator[Item]:
         self.print(f"   {label} …")
-        last_line = time.monotonic()
+        start = last_line = time.monotonic()
         for number, item in enumerate(items, done):
-            if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
-                self.print(f"   {label}: {number} of {total or '?'}")
-                last_line = time.monotonic()
+            now = time.monotonic()
+            if now - last_line >= SECONDS_BETWEEN_LINES:
+                left = _time_left(now - start, number - done, total and total - number)
+                parts = [f"   {label}: {number} of {total or '?'}", note(), left]
+                self.print(", ".join(part for part in parts if part))
+                last_line = now
             yield item
 
 
 def _done_before(items: Iterable[object]) -> int:
     """Return the start of a range: a resumed training has done that many steps."""
     return items.start if isinstance(items, range) else 0
+
+
+def _time_left(seconds: float, done: int, remaining: int | None) -> str:
+    """Return the time that the remaining items take at the speed of those done; empty if unknown.
+
+    Args:
+        seconds: that the items done have taken.
+        done: their number.
+        remaining: the number of items that are left, if it is known.
+    """
+    if not done or remaining is None:
+        return ""
+    left = seconds / done * remaining
+    if left < 60:
+        return f"{left:.0f} s left"
+    hours, minutes = divmod(round(left / 60), 60)
+    return f"{hours} h {minutes} min left" if hours else f"{minutes} min left"

@@ -1,7 +1,7 @@
 """Record what an experiment finds: checks, measurements, tables, figures and views."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -222,13 +222,23 @@ class Findings:
         self.current.items.append(view)
 
     def progress(
-        self, items: Iterable[Item], label: str, total: int | None = None
+        self,
+        items: Iterable[Item],
+        label: str,
+        total: int | None = None,
+        note: Callable[[], str] = str,
     ) -> Iterator[Item]:
         """Yield `items` and show a progress bar; on a pipe, a line now and then.
 
         A range that starts above 0 is counted from its start: the steps before it are done.
+
+        Args:
+            items: what is counted.
+            label: stands before the count.
+            total: the number of items, if they don't have a length.
+            note: returns what stands behind the count, such as "loss 2.31".
         """
-        return self.output.progress(items, label, total)
+        return self.output.progress(items, label, total, note)
 
     def say(self, text: str) -> None:
         """Print a line."""

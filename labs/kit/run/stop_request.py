@@ -1,7 +1,7 @@
-"""A request to save a checkpoint and stop: the signal USR1, which Slurm sends before a time limit.
+"""A request to save a checkpoint and stop: USR1, which Slurm sends before a time limit, or Ctrl-C.
 
-Only a training follows it, also if the signal came before the training began. Everything else goes
-on until the limit.
+Only a training follows it. USR1 is noted also before the training begins, and everything else goes
+on until the limit. Outside of a training, Ctrl-C and TERM have their usual effect.
 """
 
 import os
@@ -9,41 +9,64 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
-_arrived = False
+ENDS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what a launcher or an engine sends
+_arrived = 0
+_before: dict[int, Any] = {}  # the handlers of ENDS before the training
 
 
 def hold() -> None:
-    """Hold the signal back: it would end this process, and the children that it starts."""
+    """Hold USR1 back: it would end this process, and the children that it starts."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
 
 
 def listen() -> None:
-    """Note the signal from now on, and one that was held back."""
-    _handle_with(_note)
+    """Note Ctrl-C, TERM and USR1 from now on, and a USR1 that was held back."""
+    for number in ENDS:
+        if signal.getsignal(number) not in (signal.SIG_IGN, _note):
+            _before[number] = signal.signal(number, _note)
+    _handle_usr1_with(_note)
 
 
-def arrived() -> bool:
-    """Return whether the signal has arrived."""
+def arrived() -> int:
+    """Return the signal that has arrived; 0 if none has."""
     return _arrived
 
 
+def end() -> None:
+    """Give Ctrl-C and TERM their usual effect again.
+
+    Raises:
+        KeyboardInterrupt: if one of them has arrived.
+    """
+    global _arrived
+    while _before:
+        signal.signal(*_before.popitem())
+    if _arrived in ENDS:
+        _arrived = 0
+        raise KeyboardInterrupt
+
+
 def pass_on_to(processes: Sequence[int]) -> None:
-    """Send the signal to these processes from now on, and one that was held back."""
+    """Send USR1 to these processes from now on, and one that was held back."""
 
     def send(number: int, _frame: FrameType | None) -> None:
         for process in processes:
             with suppress(ProcessLookupError):  # it has ended
                 os.kill(process, number)
 
-    _handle_with(send)
+    _handle_usr1_with(send)
 
 
-def _handle_with(handler: Callable[[int, FrameType | None], None]) -> None:
+def _handle_usr1_with(handler: Callable[[int, FrameType | None], None]) -> None:
     signal.signal(signal.SIGUSR1, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
 
 
-def _note(_number: int, _frame: FrameType | None) -> None:
+def _note(number: int, frame: FrameType | None) -> None:
+    """Note a signal; a second Ctrl-C doesn't wait for the checkpoint."""
     global _arrived
-    _arrived = True
+    if number == _arrived == signal.SIGINT:
+        signal.default_int_handler(number, frame)
+    _arrived = number

@@ -115,10 +115,12 @@ class Checkpoints:
     def save_if_due(self, done: int) -> None:
         """Save after a step if it is time to, as the main process decides for all.
 
-        If it was asked to stop, save and raise a card in all processes.
-
         Args:
             done: the number of steps that are done.
+
+        Raises:
+            KeyboardInterrupt: after saving, if Ctrl-C or TERM has arrived.
+            Card: after saving, in all processes, if the job is about to end.
         """
         due = time.monotonic() - self._clock >= 60 * self.every_minutes
         if self.every_steps is not None:
@@ -127,20 +129,28 @@ class Checkpoints:
         if self.run.accelerator.num_processes > 1:
             decision = cast(torch.Tensor, broadcast(decision.to(self.run.device)))
         due = bool(decision[0])
-        asked = bool(decision[1])
+        asked = int(decision[1])
+        if asked in stop_request.ENDS:
+            self._say(f"interrupted; saving a checkpoint of step {done:,} …")
         if due or asked:
-            self.save(done)
+            self._save(done)
         if asked:
+            stop_request.end()
             stop(self.run, self.name, done, self._saved)
 
     def save(self, done: int) -> None:
-        """Save now. Call it after the loop, too: a later interruption then loses no step.
+        """Save after the loop: a later interruption then loses no step.
 
-        A full disk is reported and the training continues; earlier checkpoints stay.
+        A full disk is reported and the lab continues; earlier checkpoints stay.
 
         Raises:
             Card: if the weights are NaN or infinite.
+            KeyboardInterrupt: after saving, if Ctrl-C or TERM has arrived.
         """
+        self._save(done)
+        stop_request.end()
+
+    def _save(self, done: int) -> None:
         if self._folder is None:
             raise RuntimeError("call resume before the first save")
         if done == self._saved:
