@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke.parser import ParserContext
+from invoke.program import Program
 from invoke.tasks import task
 
 if TYPE_CHECKING:
@@ -120,7 +122,10 @@ def lab(
     slurm_options: str = "",
     detach: bool = False,
 ) -> None:
-    """Run labs. A lab's own options follow --. `invoke --dry lab …` prints the commands only."""
+    """Run labs. A lab's own options follow --: `invoke lab LLM08 -- --help` lists them.
+
+    `invoke --dry lab …` prints the commands only.
+    """
     arguments = locals()
     if _help_instead("lab", labs):
         return
@@ -536,9 +541,18 @@ namespace = Collection(
     test,
 )
 
-# Invoke would report a missing lab in its own words, so this comes before it parses the tasks.
+# Invoke would report these mistakes in its own words, so this comes before it parses the tasks.
 _words = [word for word in sys.argv[1:] if word not in ("--dry", "--list")]
 if _words in (["lab"], ["learn"], ["check"]):
     from launcher.task_exit import refuse_no_lab
 
     raise Exit(code=refuse_no_lab(_words[0]))
+if _words[:1] in (["lab"], ["manifest"]):
+    from launcher.task_exit import refuse_misplaced_option
+
+    _flags: dict[str, bool] = {}
+    for _arguments in (Program().core_args(), namespace[_words[0]].get_arguments()):
+        _known = ParserContext(args=_arguments).flags
+        _flags |= {flag: _known[flag].takes_value for flag in _known}
+    if code := refuse_misplaced_option(_flags):
+        raise Exit(code=code)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from launcher.interrupts import defer_interrupts
+from launcher.interrupts import Interrupted, defer_interrupts
 
-SECONDS_TO_END = 10
+SECONDS_TO_END = 20  # a training saves a checkpoint
+SECONDS_TO_OBEY = 3  # Ctrl-C, before TERM ends what doesn't
 PR_SET_PDEATHSIG = 1  # prctl(2)
 TAIL_BYTES = 16_384  # the launcher looks for known errors in this much output
 
@@ -35,9 +36,20 @@ def child_process(command: list[str], **options: Any) -> Generator[subprocess.Po
             end_with_launcher = _end_with(os.getpid())
             child = subprocess.Popen(command, preexec_fn=end_with_launcher, **options)
         yield child
+    except Interrupted as interrupted:
+        if child is not None and _gets_ctrl_c(interrupted, options):
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(SECONDS_TO_OBEY)
+        raise
     finally:
         if child is not None and child.poll() is None:
             _end(child, as_group=options.get("process_group") == 0)
+
+
+def _gets_ctrl_c(interrupted: Interrupted, options: Mapping[str, Any]) -> bool:
+    """Return whether a terminal sent Ctrl-C to the child process, too."""
+    by_key = interrupted.args == (signal.SIGINT,) and sys.stdin.isatty()
+    return by_key and "process_group" not in options
 
 
 def _end_with(launcher: int) -> Callable[[], None]:

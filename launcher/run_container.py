@@ -20,7 +20,7 @@ from launcher.known_errors import explain, explain_exit
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-SECONDS_TO_STOP = 5
+SECONDS_TO_STOP = 20  # a training saves a checkpoint
 SECONDS_TO_CREATE = 3  # for a request that a signal interrupted
 SECONDS_TO_RESPOND = 3  # of an engine that isn't frozen
 
@@ -47,7 +47,11 @@ def run(
 
     try:
         with created(engine, spec, name) as container:
-            return _stream(container, name, spec.reads_input, started)
+            try:
+                return _stream(container, name, spec.reads_input, started)
+            except Interrupted:
+                print_status(f"Stopping {name}. A training saves a checkpoint first.")
+                raise
     except APIError as error:
         what = f"The engine refuses the container of {name}."
         fix = "correct what it names: compose.yaml, its override and .env describe the container"

@@ -2,12 +2,16 @@
 
 import os
 import shlex
+import sys
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 
 from launcher import (
     ROOT,
     build_image,
+    checkpoints,
+    data_files,
     environment,
     environment_check,
     lab_service,
@@ -27,12 +31,13 @@ from launcher.environment import Environment
 from launcher.file_owner import make_writable_folder, run_as_owner
 from launcher.gpu_lease import RunLease, run_lease
 from launcher.image_status import why_build
-from launcher.interrupts import leave_ctrl_c_to_child
+from launcher.interrupts import Interrupted, leave_ctrl_c_to_child
 from launcher.known_errors import explain_exit
 from launcher.lab_command import LabCommand, labs_command
 from launcher.lab_service import shell_line
 from launcher.placement import Placement, choose_placement, placement_to_build
-from launcher.runtime import choose_runtime
+from launcher.runtime import Runtime, choose_runtime
+from launcher.task_words import typed_command
 
 
 def run(
@@ -52,6 +57,17 @@ def run(
         The exit code.
     """
     chosen = choose_runtime(runtime)
+    started = time.time()
+    try:
+        return _run(command, chosen, stack, gpus, dry, wait)
+    except Interrupted as interrupted:
+        if not command.verb:
+            typed = os.environ.get("LABS_CONTINUE") or typed_command(sys.argv[1:])
+            interrupted.add_note(checkpoints.last_words(command.labs, started, typed))
+        raise
+
+
+def _run(command: LabCommand, chosen: Runtime, stack: str, gpus: str, dry: bool, wait: bool) -> int:
     with run_lease(command.name, wait, dry) as lease:
         placement = choose_placement(chosen, stack, gpus, lease.take)
         command = command.with_processes(len(placement.gpus))
@@ -105,6 +121,7 @@ def _run_in_container(
     if dry:
         print(" &&\n".join(lab_service.commands(engine, name, service, spec, placement.owner)))
         return 0
+    data_files.refuse_missing(command, spec.binds)
     lab_service.prepare(engine, name, service, spec, placement.owner)
     return run_container.run(engine, spec, command.name, lease.bind_to_process)
 
@@ -128,6 +145,7 @@ def _run_in_environment(
     if dry:
         _print_environment(required, words, variables)
         return 0
+    data_files.refuse_missing(command)
     chatting = command.is_chat and terminal.is_interactive()
     ctrl_c = leave_ctrl_c_to_child() if chatting else nullcontext()
     with environment.ready(required, placement.owner), ctrl_c:

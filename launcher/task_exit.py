@@ -3,11 +3,12 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from launcher.cards import WRONG_USAGE, Card, print_card
 from launcher.file_owner import give_caches_to_owner
 from launcher.interrupts import INTERRUPTED, Interrupted, Interrupts
+from launcher.task_words import misplaced_option
 
 
 def exit_code_of(action: Callable[[Interrupts], int | None]) -> int:
@@ -18,8 +19,8 @@ def exit_code_of(action: Callable[[Interrupts], int | None]) -> int:
     except Card as card:
         print_card(card)
         return card.code
-    except Interrupted:
-        print("\ninterrupted", file=sys.stderr)
+    except Interrupted as interrupted:
+        print("\ninterrupted", *getattr(interrupted, "__notes__", ()), sep="\n", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -33,3 +34,16 @@ def refuse_no_lab(task_name: str) -> int:
     why = f"invoke {task_name} needs a lab, such as LLM06; see invoke {task_name} --help."
     print_card(Card("Which lab?", why, "invoke labs lists them"))
     return WRONG_USAGE
+
+
+def refuse_misplaced_option(flags: Mapping[str, bool]) -> int:
+    """Print a card for an option of a lab before --; return the exit code, 0 without a card.
+
+    Args:
+        flags: The options of the task and of Invoke, and whether each takes a value.
+    """
+    card = misplaced_option(sys.argv[1:], flags)
+    if card is None:
+        return 0
+    print_card(card)
+    return card.code

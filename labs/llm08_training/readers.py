@@ -259,7 +259,10 @@ def is_utf8(text: str) -> bool:
 def not_utf8(file: str, problem: str) -> Card:
     """Return the card for a file with a row that isn't UTF-8, with the command that converts it."""
     what = f"{file} isn't in UTF-8."
-    why = f"{problem}. Spreadsheets on Windows often save WINDOWS-1252; there, choose “CSV UTF-8”."
+    why = (
+        f"{problem}. Spreadsheets on Windows often save WINDOWS-1252; there, choose “CSV UTF-8”. "
+        "If only this row is damaged, add --bad-rows skip."
+    )
     return Card(what, why, _conversion(Path(file), "WINDOWS-1252"), WRONG_USAGE)
 
 
