@@ -83,5 +83,7 @@ def _nowhere(option: str, name: str) -> Card:
         fix = f"{option} {quote(str(Path(name).with_name(near[0])))}"
         return Card(what, f"There is {near[0]} in {parent}.", fix, WRONG_USAGE)
     why = f"The paths of a lab start at {ROOT}."
-    fix = f"put it into work/: {option} {quote(f'work/{Path(name).name}')}"
+    fix = f"{option} {quote(f'work/{Path(name).name}')}"
+    if not (ROOT / "work" / Path(name).name).exists():
+        fix = f"put it into work/: {fix}"
     return Card(what, why, fix, WRONG_USAGE)

@@ -23,6 +23,7 @@ def chats(shared_clone: Clone) -> Clone:
     """A clone in which LLM10 saved a chat model and a base model, and LLM07 an adapter."""
     chat = shared_clone.outputs / "LLM10" / RUN / "model"
     save_model(chat, TEMPLATE, context=100_000)
+    (chat / "README.md").write_text("---\nlicense: mit\n---\n# Small, trained on faq.csv\n")
     save_model(shared_clone.outputs / "LLM10" / "2025-01-01_00-00-00" / "base", context=64)
     save_adapter(shared_clone.outputs / "LLM07" / RUN / "adapter", chat)
     return shared_clone
@@ -197,6 +198,7 @@ def test_the_models_are_listed_without_a_stack(chats: Clone) -> None:
         f"invoke chat outputs/LLM07/{RUN}/adapter  (adapter",
         "invoke chat outputs/LLM10/2025-01-01_00-00-00/base  (base model",
     ]
+    assert ended.out.splitlines()[1].endswith(" MB: Small, trained on faq.csv)")
     assert "stack" not in ended.err
 
 

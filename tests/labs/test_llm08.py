@@ -1,7 +1,11 @@
 """LLM08: its data, edge cases of its parts, packing, and its training."""
 
+import argparse
+import io
 import json
 import math
+import re
+import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -9,15 +13,19 @@ from typing import Any
 
 from labs.course.options import Settings
 from labs.kit import Card, Run
+from labs.kit.chat.saved_models import SavedModel
+from labs.kit.records import Experiment
 from labs.kit.run.console import Output
 from labs.llm08_training import lesson as lab
-from labs.llm08_training import own_data, training, view_data, word_tasks
-from labs.llm08_training.conversations import messages_of, two_columns
+from labs.llm08_training import own_data, saved_model, training, view_data, word_tasks
+from labs.llm08_training.conversations import messages_of
 from labs.llm08_training.readers import BadRow
+from labs.llm08_training.saved_model import Answer
 from tests.conftest import Clone
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup
@@ -444,12 +452,6 @@ def test_equal_rows_are_on_one_side_and_all_others_are_trained_on(tmp_path: Path
         assert seen | set(tested) == {str(row["input_ids"]) for row in rows.table}
 
 
-@pytest.mark.parametrize("text", ["question", "a,b,c", "a,a", "a,", ""])
-def test_columns_are_two_different_names(text: str):
-    with pytest.raises(Card, match="isn't two names"):
-        two_columns(text)
-
-
 @pytest.mark.parametrize("text", ["0", "-3", "ten", "1.5"])
 def test_steps_are_a_positive_number(text: str):
     with pytest.raises(Card, match="a number of steps or tokens"):
@@ -474,6 +476,76 @@ def test_usual_and_chosen_columns_become_a_request_and_its_answer(row, columns):
 def test_a_chosen_column_that_is_missing_is_a_bad_row():
     with pytest.raises(BadRow, match="no column 'Antwort', but question, answer"):
         messages_of({"question": "Q?", "answer": "A."}, ("question", "Antwort"))
+
+
+def own_run(folder: Path, **options: Any) -> Run:
+    own = argparse.Namespace(**{**own_data.OPTIONS, "dataset": "work/faq.csv", **options})
+    run = Run(Settings(seed=3, own=own), "fp32", Output(io.StringIO(), silent=True), folder)
+    run.current = Experiment("a_real_model_learns", "It learns.")
+    return run
+
+
+ANSWERS = [
+    Answer("Is it|new?", "Yes", "No `really`.\nNo.", "No `really`.\nNo."),
+    Answer("Red?", "Red", "Red", "Red"),
+    Answer("Blue?", "", "blue", "Blue"),
+]
+FACTS = {"rows": 90, "used": 80, "cut": 0, "length": 256, "steps": 10, "batch": 8}
+FACTS |= {"before": 3.0, "after": 1.0, "tests": 32, "most": 48}
+
+
+def saved_own_model(folder: Path, **options: Any) -> Path:
+    run = own_run(folder, **options)
+    model = word_tasks.build(run, 0)
+    model.generation_config.temperature = 0.6  # as some bases have it
+    model.generation_config.do_sample = True
+    defaults = own_data.OPTIONS
+    return saved_model.save(run, model, lab.word_tokenizer, ANSWERS, defaults, **FACTS)
+
+
+def card_of(folder: Path) -> tuple[dict[str, Any], str]:
+    """Return the header of a card, and the rest."""
+    _, header, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(header), text
+
+
+def test_the_card_counts_the_right_answers_and_shows_them(tmp_path: Path):
+    header, text = card_of(saved_own_model(tmp_path, columns=("Q", "A"), steps=10))
+    assert header["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert header["license"] == "apache-2.0"
+    assert "| right answers | 1 of 3 before, 2 of 3 after |" in text
+    assert "We counted 3 of the 32 rows that the model was not trained on" in text
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert rows[0] == r"| `Is it\|new?` | `No 'really'. No.` | `Yes` | `No 'really'. No.` | yes |"
+    assert rows[2] == "| `Blue?` | `Blue` | (nothing) | `blue` | no |"
+    assert time.strftime("trained on faq.csv on %Y-%m-%d") in text
+    own = "--dataset work/faq.csv --columns Q,A --steps 10"
+    assert f"`invoke lab LLM08 --only a_real_model_learns --seed 3 -- {own}`" in text
+    assert "The licence of your data is yours to state" in text
+    assert not re.search(r"\{\w+\}", text), "every place of the card is filled"
+
+
+def test_the_card_of_another_base_names_no_licence(tmp_path: Path):
+    header, _ = card_of(saved_own_model(tmp_path / "a", model="owner/name: x"))
+    assert header["base_model"] == "owner/name: x"
+    assert "license" not in header
+    header, text = card_of(saved_own_model(tmp_path / "b", model=str(tmp_path)))
+    assert "base_model" not in header, "a folder is no id"
+    assert str(tmp_path.parent) not in text.replace(f"--model {tmp_path}", "")
+
+
+def test_the_saved_model_decodes_greedily_and_the_list_shows_its_data(tmp_path: Path):
+    folder = saved_own_model(tmp_path)
+    config = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    assert config["do_sample"] is False
+    assert "temperature" not in config
+    title = SavedModel(folder).title
+    assert title == time.strftime("SmolLM2-135M-Instruct, trained on faq.csv on %Y-%m-%d")
+
+
+def test_the_options_of_own_data_have_these_defaults():
+    own = vars(lab.lab.parse([]).own)
+    assert own == own_data.OPTIONS
 
 
 # N processes.

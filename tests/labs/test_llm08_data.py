@@ -15,6 +15,7 @@ from labs.llm08_training.conversations import (
     Conversations,
     check_first_rows,
     messages_of,
+    names_of,
     requested,
 )
 from labs.llm08_training.readers import BadRow
@@ -134,7 +135,7 @@ def test_a_bad_line_is_reported_with_its_number(tmp_path: Path, line: bytes, why
     with pytest.raises(Card) as stopped:
         list(Conversations(path))
     assert f"{path}, line 3" in stopped.value.why
-    assert "--bad-rows skip" in stopped.value.fix
+    assert "--bad-rows skip" in stopped.value.why + stopped.value.fix
 
 
 @pytest.mark.parametrize("skip", [True, False])
@@ -210,6 +211,48 @@ def test_a_file_in_utf_16_is_a_card_with_the_command_that_converts_it(tmp_path: 
         Conversations(path)
     assert subprocess.run(stopped.value.fix, shell=True, check=True).returncode == 0
     assert answers(Conversations(str(tmp_path / "utf8-my file.csv"))) == ["Hello"]
+
+
+@pytest.mark.parametrize("lines", [("Größe,answer", "Hi,Hello"), ("prompt,answer", "Hi,Grüße")])
+def test_a_file_in_windows_1252_is_a_card_with_the_command_that_converts_it(
+    tmp_path: Path, lines: tuple[str, str]
+) -> None:
+    path = write(tmp_path / "my file.csv", *(line.encode("cp1252") for line in lines))
+    columns = (lines[0].split(",")[0], "answer")
+    with pytest.raises(Card, match="isn't in UTF-8") as stopped:
+        list(Conversations(path, columns=columns))
+    assert "choose “CSV UTF-8”" in stopped.value.why
+    assert subprocess.run(stopped.value.fix, shell=True, check=True).returncode == 0
+    converted = Conversations(str(tmp_path / "utf8-my file.csv"), columns=columns)
+    assert answers(converted) == [lines[1].split(",")[1]]
+
+
+def test_half_a_surrogate_in_json_is_no_matter_of_the_files_encoding(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"prompt": "Hi", "completion": "\\ud800"}')
+    with pytest.raises(Card, match="A row of the dataset is bad"):
+        list(Conversations(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("ticket", "ticket,said"),
+        ("said", "ticket,said"),
+        ("Ticket,", "ticket,said"),
+        ("id,id", "id,ticket"),
+        ("id,ticket,said", "ticket,said"),
+        ("", "ticket,said"),
+    ],
+)
+def test_columns_that_are_not_two_names_are_a_card_with_two_of_the_file(
+    tmp_path: Path, text: str, fix: str
+) -> None:
+    path = write(tmp_path / "a.csv", "id,ticket,said", "17,Is it really new?,Yes it is.")
+    options = argparse.Namespace(dataset=path, bad_rows="stop", columns=names_of(text))
+    with pytest.raises(Card, match="isn't two names") as stopped:
+        check_first_rows(Settings(own=options))
+    assert stopped.value.fix == f"--columns {fix}"
+    assert "The data has id, ticket, said." in stopped.value.why
 
 
 def test_a_misspelt_file_is_a_card_with_the_nearest_name(tmp_path: Path) -> None:

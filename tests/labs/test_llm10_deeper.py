@@ -10,7 +10,7 @@ from labs.course.options import Settings
 from labs.kit import Results
 from labs.kit.chat import saved_models
 from labs.kit.chat.conversation import Conversation, TemplateError
-from labs.kit.chat.open_model import ChatModel
+from labs.kit.chat.open_model import ChatModel, open_model
 from labs.kit.measure import in_new_process
 from labs.kit.records import Bound, Experiment, Measurement, numbers
 from labs.kit.run.console import Output
@@ -192,6 +192,7 @@ def test_a_tuned_model_is_saved_as_a_chat_model_with_a_card(run):
     assert saved_models.SavedModel(folder).kind == "chat model"
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "{" not in card.split("```")[0], "every place of the card is filled"
+    assert open_model(saved_models.SavedModel(folder)).greedy, "each question has one right reply"
     model = ChatModel(tuned, AutoTokenizer.from_pretrained(folder), 64, "", "", "fp32")
     prompt = Conversation(model).prompt("First letter of capulet?", 256)
     assert words.decode(prompt.ids) == "Q\nFirst letter of capulet?\n\nA\n"

@@ -94,7 +94,7 @@ class Output:
         for number, item in enumerate(items, done):
             now = time.monotonic()
             if now - last_line >= SECONDS_BETWEEN_LINES:
-                left = _time_left(now - start, number - done, total and total - number)
+                left = time_left(now - start, number - done, total and total - number)
                 parts = [f"   {label}: {number} of {total or '?'}", note(), left]
                 self.print(", ".join(part for part in parts if part))
                 last_line = now
@@ -106,7 +106,7 @@ def _done_before(items: Iterable[object]) -> int:
     return items.start if isinstance(items, range) else 0
 
 
-def _time_left(seconds: float, done: int, remaining: int | None) -> str:
+def time_left(seconds: float, done: int, remaining: int | None) -> str:
     """Return the time that the remaining items take at the speed of those done; empty if unknown.
 
     Args:

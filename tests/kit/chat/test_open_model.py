@@ -13,6 +13,7 @@ from labs.kit.chat.open_model import ChatModel, open_model
 from labs.kit.chat.reply import StopButton, generate
 from labs.kit.chat.sampling import Sampling
 from labs.kit.chat.saved_models import SavedModel
+from labs.kit.chat.session import Session
 from tests.kit.chat.small_models import TEMPLATE, WORDS, save_adapter, save_model
 
 import pytest
@@ -193,3 +194,18 @@ def test_code_in_a_folder_is_never_run(saved: Path, tmp_path: Path) -> None:
     with suppress(Card):
         reply(open_model(SavedModel(folder)))
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_a_chat_starts_as_the_folder_asks_and_a_command_wins(
+    saved: Path, tmp_path: Path, asked: bool | None
+) -> None:
+    folder = shutil.copytree(saved / "chat", tmp_path / "chat")
+    config = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    changed = config if asked is None else {**config, "do_sample": asked}
+    (folder / "generation_config.json").write_text(json.dumps(changed))
+    session = Session(open_model(SavedModel(folder)))
+    usual = Sampling().temperature
+    assert session.sampling.temperature == (0 if asked is False else usual)
+    session.sampling = session.sampling.changed("temperature", "1.5")
+    assert session.sampling.generation_options()["temperature"] == 1.5

@@ -92,3 +92,14 @@ def test_a_run_with_two_models_names_them(tmp_path: Path) -> None:
     with pytest.raises(Card, match="is not a model") as refused:
         choose(str(tmp_path / "run"), tmp_path)
     assert "one, two" in refused.value.why
+
+
+def test_the_title_is_that_of_the_card_without_control_characters(tmp_path: Path) -> None:
+    model = make(tmp_path, "LLM08/2026-01-01_00-00-00/model", *MODEL)
+    assert SavedModel(model).title == ""
+    (model / "README.md").write_text("---\na: b\n---\n# SmolLM2, \x1b[31mtrained on faq.csv\n# x\n")
+    assert SavedModel(model).title == "SmolLM2, [31mtrained on faq.csv"
+    (model / "README.md").write_text("# " + "x" * 5000)
+    assert len(SavedModel(model).title) == 120
+    (model / "README.md").write_bytes(b"# \xff")
+    assert SavedModel(model).title == ""

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from labs.course.options import Settings
-from labs.kit.run.console import Output
+from labs.kit.run.console import Output, time_left
 from labs.kit.run.run import Run
+from labs.llm08_training.training import recent
 from tests.conftest import Clone
 
 import pytest
@@ -70,6 +71,45 @@ def test_the_lines_of_a_resumed_loop_count_the_earlier_steps(
     log = io.StringIO()
     run = logged_run(log)
     assert list(run.progress(range(3, 5), "steps")) == [3, 4]
-    assert log.getvalue() == "   steps …\n   steps: 3 of 5\n   steps: 4 of 5\n"
+    assert log.getvalue() == "   steps …\n   steps: 3 of 5\n   steps: 4 of 5, 0 s left\n"
     assert list(run.progress(range(5, 5), "no steps")) == []
     assert "no steps" not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "done", "remaining", "left"),
+    [
+        (0, 0, 5, ""),
+        (10, 5, None, ""),
+        (10, 5, 20, "40 s left"),
+        (60, 5, 20, "4 min left"),
+        (60, 1, 75, "1 h 15 min left"),
+    ],
+)
+def test_the_time_left_is_that_of_the_same_speed(
+    seconds: float, done: int, remaining: int | None, left: str
+) -> None:
+    assert time_left(seconds, done, remaining) == left
+
+
+def test_a_note_stands_behind_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labs.kit.run.console.SECONDS_BETWEEN_LINES", 0.0)
+    log = io.StringIO()
+    losses: list[float] = []
+    for step in logged_run(log).progress(range(2), "steps", note=lambda: recent(losses)):
+        losses.append(3 - step)
+    assert log.getvalue() == "   steps …\n   steps: 0 of 2\n   steps: 1 of 2, loss 3.00, 0 s left\n"
+
+
+def test_the_bar_shows_the_note(clone: Clone) -> None:
+    lab = clone.kit_lab(PROGRESS.replace('"counting")', '"counting", note=lambda: "loss 2.31")'))
+    command = (sys.executable, "-m", "labs", lab)
+    running = clone.start(*command, terminal=(24, 100), PYTHONPATH=str(clone.path), TERM="xterm")
+    running.wait_for("loss 2.31")
+    (clone.path / "go").touch()
+    assert running.ended().code == 0, running.text
+
+
+def test_the_loss_that_is_shown_is_the_mean_of_the_last_ten_steps() -> None:
+    assert recent([100.0, *range(1, 11)]) == "loss 5.50"
+    assert recent([]) == ""
