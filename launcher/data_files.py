@@ -15,7 +15,7 @@ from launcher.cards import WRONG_USAGE, Card
 from launcher.container_spec import Bind
 from launcher.lab_command import LabCommand
 
-OPTIONS = ("--dataset", "--corpus")  # of LLM08; of LLM10
+OPTIONS = ("--prompts", "--dataset", "--corpus")  # of LLM01, LLM08 and LLM10
 INSIDE = Path("/lab")  # where a container's lab starts
 
 
