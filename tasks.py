@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.parser import ParserContext
 from invoke.program import Program
 from invoke.tasks import task
 
@@ -550,9 +549,11 @@ if _words in (["lab"], ["learn"], ["check"]):
 if _words[:1] in (["lab"], ["manifest"]):
     from launcher.task_exit import refuse_misplaced_option
 
-    _flags: dict[str, bool] = {}
-    for _arguments in (Program().core_args(), namespace[_words[0]].get_arguments()):
-        _known = ParserContext(args=_arguments).flags
-        _flags |= {flag: _known[flag].takes_value for flag in _known}
+    _arguments = [*Program().core_args(), *namespace[_words[0]].get_arguments()]
+    _flags = {
+        f"--{name}" if len(name) > 1 else f"-{name}": argument.takes_value
+        for argument in _arguments
+        for name in argument.names
+    }
     if code := refuse_misplaced_option(_flags):
         raise Exit(code=code)
