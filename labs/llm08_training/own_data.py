@@ -281,7 +281,7 @@ def _train(
     )
     digest = hashlib.sha256(rows.hashes.tobytes()).hexdigest()
     facts = {**vars(how), "rows": digest}
-    # a checkpoint has 622 MB, and Ctrl-C saves one, too
+    # a checkpoint has 650 MB, and Ctrl-C saves one, too
     checkpoints = Checkpoints(run, "SmolLM2", depends_on=facts, steps=how.steps, every_minutes=5)
     return train(run, "SmolLM2", model, training, how, loop, checkpoints=checkpoints)
 
