@@ -7,8 +7,9 @@ at three sizes. Losses and texts are compared first. Two calls are timed in turn
 a slowdown affects both; the table has medians over the rounds, with their range.
 
 - `ratio`: the seconds of transformers over ours; above 1 ours is faster.
-- `of its products`: the seconds of a model that computes nothing but the products with its
-  matrices, one by one as nn.Linear does, over ours. Rearranged products may take less: above 1.
+- `of nn.Linear's`: the seconds of nothing but the products with its matrices, one by one
+  as nn.Linear computes them, over ours. Another form of product may take less: above 1.
+- `of the same`: likewise with the products that ours computes.
 
 Ours trains as it is, and with convolutions for products. It writes as it is, and rearranged by
 `Decoder`, whose milliseconds are behind the name. Ours also makes glibc reuse freed memory, which
@@ -31,13 +32,14 @@ from labs.llm05a_normalization.lesson import gated_width
 from labs.llm10_llama import lesson as lab
 from labs.llm10_llama.decoder import Decoder
 from labs.llm10_llama.memory import step_of
-from labs.llm10_llama.products import convolve
+from labs.llm10_llama.products import by_convolution, convolve, product
 
 import torch
 import torch.nn.functional as F
 import transformers
 
 Call = Callable[[], Any]
+Multiply = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # by name: shape; batch and length in training; number of tokens to decode
 SIZES = {
@@ -72,45 +74,57 @@ def text_of_theirs(model: Any, prompt: torch.Tensor, new: int) -> torch.Tensor:
     return text[:, prompt.shape[1] :]
 
 
-def products(model: lab.Llama, rows: int, times: int, backward: bool) -> Callable[[], None]:
-    """Return a function that multiplies (rows, d) by each matrix of a model, and nothing else.
+def products(
+    matrices: list[torch.Tensor], rows: int, times: int, multiply: Multiply, backward: bool
+) -> Call:
+    """Return a function that multiplies (rows, d) by each matrix, and does nothing else.
 
     Args:
-        model: the model.
+        matrices: (d_out, d) each.
         rows: tokens at once.
         times: how often it does so.
+        multiply: returns x·Wᵀ of x and W.
         backward: whether to compute the products of the backward pass too.
     """
-    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    weights = [module.weight.detach() for module in linear]
-    pairs = [(torch.randn(rows, w.shape[1]), w, torch.randn(rows, w.shape[0])) for w in weights]
+    pairs = [
+        (torch.randn(rows, w.shape[1], requires_grad=backward), w, torch.randn(rows, len(w)))
+        for w in matrices
+    ]
 
-    @torch.inference_mode()
     def run() -> None:
-        for _ in range(times):
-            for x, w, dy in pairs:
-                F.linear(x, w)
+        with torch.inference_mode(not backward):
+            for x, w, dy in pairs * times:
+                y = multiply(x, w)
                 if backward:
-                    dy @ w
-                    dy.T @ x
+                    torch.autograd.grad(y, (x, w), dy)
 
     return run
 
 
-def cells(ours: Call, theirs: Call, alone: Call, tokens: int, rounds: int) -> str:
-    """Return both speeds, their ratio and our share of the products' speed, as cells of the table.
+def linear(model: Any) -> list[torch.Tensor]:
+    """Return the matrices of a model, as they are multiplied one by one."""
+    return [module.weight for module in model.modules() if isinstance(module, torch.nn.Linear)]
+
+
+def rearranged(decoder: Decoder) -> list[torch.Tensor]:
+    """Return the matrices of a decoder."""
+    return [*(w for b in decoder.blocks for w in (b.qkv, b.o, b.gate_up, b.down)), decoder.output]
+
+
+def cells(ours: Call, theirs: Call, alone: list[Call], tokens: int, rounds: int) -> str:
+    """Return both speeds, their ratio and our shares of products' speeds, as cells of the table.
 
     Args:
         ours: one round of our model.
         theirs: the same of transformers' model.
-        alone: the products with our matrices alone.
+        alone: products alone, as nn.Linear computes them and as ours does.
         tokens: tokens of a round.
         rounds: how often each is timed.
     """
     mine, others = seconds_paired(ours, theirs, rounds)
-    again, products_alone = seconds_paired(ours, alone, rounds)
     speeds = " | ".join(f"{tokens / median(x):,.0f}" for x in (mine, others))
-    return f"{speeds} | {in_turn(mine, others)} | {in_turn(again, products_alone)}"
+    shares = [in_turn(*seconds_paired(ours, each, rounds)) for each in alone]
+    return f"{speeds} | {in_turn(mine, others)} | {' | '.join(shares)}"
 
 
 def in_turn(ours: list[float], others: list[float]) -> str:
@@ -140,8 +154,9 @@ def compare_training(name: str, rounds: int, default: float, model: lab.Llama) -
     """Print the rows for training: as it is, and with convolutions for products."""
     config, batch, length, _ = SIZES[name]
     tokens = lab.random_tokens(config, batch, length + 1)
-    alone = products(model, batch * length, 1, backward=True)
-    for way in ("", ", convolutions"):
+    alone = products(linear(model), batch * length, 1, F.linear, backward=True)
+    convolved = products(linear(model), batch * length, 1, by_convolution, backward=True)
+    for way, same in (("", alone), (", convolutions", convolved)):
         ours = copy.deepcopy(model)
         if way:
             convolve(ours)
@@ -150,7 +165,7 @@ def compare_training(name: str, rounds: int, default: float, model: lab.Llama) -
         losses = [(our_step(), their_step()) for _ in range(2)]
         if max(abs(x - y) for x, y in losses) > 1e-3:
             raise SystemExit(f"{name}: the losses differ, so the times mean nothing: {losses}")
-        row = cells(our_step, their_step, alone, batch * length, rounds)
+        row = cells(our_step, their_step, [alone, same], batch * length, rounds)
         print(f"| {name}, train {batch} × {length}{way} | {row} | {default:,.0f} |", flush=True)
 
 
@@ -160,24 +175,26 @@ def compare_writing(name: str, rounds: int, model: lab.Llama) -> None:
     theirs = lab.to_transformers(model).eval()
     theirs.generation_config.eos_token_id = None
     milliseconds = median(seconds(partial(Decoder, model), 3)) * 1e3
-    ways: dict[str, Any] = {"": model, f", rearranged ({milliseconds:.0f} ms)": Decoder(model)}
+    decoder = Decoder(model)
     for size in (1, 8):
         prompt = lab.random_tokens(config, size, 8)
         their_text = partial(text_of_theirs, theirs, prompt, new)
-        alone = products(model, size, new, backward=False)
-        for way, ours in ways.items():
+        alone = products(linear(model), size, new, F.linear, backward=False)
+        fewer = products(rearranged(decoder), size, new, product, backward=False)
+        ways: Any = [("", model, alone), (f", rearranged ({milliseconds:.0f} ms)", decoder, fewer)]
+        for way, ours, same in ways:
             our_text = partial(lab.generate, ours, prompt, new)
             unlike = (our_text() != their_text()).float().mean().item()
             if unlike > 0.1:  # logits of an untrained model are close: rounding may change a token
                 raise SystemExit(f"{name}: {unlike:.0%} of the texts differ")
-            row = cells(our_text, their_text, alone, size * new, rounds)
+            row = cells(our_text, their_text, [alone, same], size * new, rounds)
             print(f"| {name}, decode {size} × {new}{way} | {row} | |", flush=True)
 
 
 def grow() -> None:
     """Print time and memory of forward and backward beside the counted operations.
 
-    The count is 6·N·B·T + 6·L·d·B·T² (LLM10+).
+    The count is 6·N·B·T + 6·L·d·B·T²: LLM10+'s, without the half of attention that is masked.
     """
     print("\n| context | batch | width | parameters | GFLOP counted | ms | GFLOP/s | peak MiB |")
     print("|---|---|---|---|---|---|---|---|")
@@ -207,8 +224,8 @@ def main() -> None:
     device = describe_device(torch.device("cpu"))
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     print(f"{device}; {versions}; tokens per second")
-    print("| | ours | theirs | ratio | of its products | theirs, default memory |")
-    print("|---|---|---|---|---|---|")
+    print("| | ours | theirs | ratio | of nn.Linear's | of the same | theirs, default memory |")
+    print("|---|---|---|---|---|---|---|")
     default = {name: by_default(name, parsed.rounds) for name in SIZES}
     keep_memory()
     for name in SIZES:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from labs.llm10_llama.parts import Gated, Norm, mix, padded_mask
-from labs.llm10_llama.products import few_rows
+from labs.llm10_llama.products import product
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ class Decoder:
         if last:
             x = x[length - 1 :: length]  # (B, d)
         x = F.rms_norm(x, x.shape[1:], eps=self.config.eps)
-        return few_rows(x, self.output).view(len(tokens), -1, self.config.vocabulary)
+        return product(x, self.output).view(len(tokens), -1, self.config.vocabulary)
 
 
 class DecoderBlock:
@@ -52,6 +52,7 @@ class DecoderBlock:
     def __init__(self, block: Any):
         attention = block.self_attn
         self.head_dim = attention.head_dim
+        self.heads = attention.q_proj.out_features // self.head_dim
         self.kv_heads = attention.k_proj.out_features // self.head_dim
         self.eps = block.input_layernorm.eps
         gain = block.input_layernorm.weight
@@ -65,19 +66,17 @@ class DecoderBlock:
         self, x: Tensor, length: int, turns: Any, extend: Callable[..., Any], mask: Any
     ) -> Tensor:
         """Add both branches, (B·T, d) -> (B·T, d); `length` is T."""
-        y = few_rows(self.normed(x), self.qkv)
-        y = y.view(-1, length, y.shape[1] // self.head_dim, self.head_dim)
-        qk = y[:, :, : -self.kv_heads]  # (B, T, H + H_kv, D)
-        v = y[:, :, -self.kv_heads :]  # (B, T, H_kv, D)
+        y = product(self.normed(x), self.qkv)
+        y = y.view(-1, length, self.heads + 2 * self.kv_heads, self.head_dim)
+        qk, v = y.split((self.heads + self.kv_heads, self.kv_heads), 2)
         if turns is not None:
             qk = self.turned(qk, turns)
-        q = qk[:, :, : -self.kv_heads]
-        k = qk[:, :, -self.kv_heads :]
+        q, k = qk.split((self.heads, self.kv_heads), 2)  # (B, T, H, D), (B, T, H_kv, D)
         k, v = extend(k.transpose(1, 2), v.transpose(1, 2))  # with those of earlier tokens
         y = mix(q.transpose(1, 2), k, v, mask)  # (B, H, T, D)
-        x = x + few_rows(y.transpose(1, 2).reshape(x.shape), self.o)
-        gate, up = few_rows(self.normed(x), self.gate_up).chunk(2, -1)
-        return x + few_rows(F.silu(gate) * up, self.down)
+        x = x + product(y.transpose(1, 2).reshape(x.shape), self.o)
+        gate, up = product(self.normed(x), self.gate_up).chunk(2, -1)
+        return x + product(F.silu(gate) * up, self.down)
 
     def normed(self, x: Tensor) -> Tensor:
         """Return x over its size; the gain is in the matrix behind."""

@@ -348,10 +348,13 @@ def muon_makes_directions_alike(run: Run):
 
 # %% [markdown]
 # ## 4. What a step costs
-# LLM05a's RMSNorm shows what the layer does. In training, autograd goes back through each of its
-# six operations, and four of them read all numbers. LLM05a+ derived the gradient; computed at once,
-# it needs few passes. With the gain $\gamma$, $r = 1/\sqrt{\text{mean}(x^2) + \varepsilon}$ (the
-# inverse of LLM05a+'s $r$) and $y = \gamma r x$, entry by entry:
+# A step here is forward and backward, without an optimizer. Three things make it slower than it has
+# to be.
+#
+# **Passes over memory.** LLM05a's RMSNorm is written to be read. Autograd goes back through each of
+# its six operations, and four of them read all numbers. LLM05a+ derived the gradient; computed at
+# once, it needs fewer passes. With the gain $\gamma$, $r = 1/\sqrt{\text{mean}(x^2) + \varepsilon}$
+# (the inverse of LLM05a+'s $r$) and $y = \gamma r x$, entry by entry:
 #
 # $$
 # \begin{aligned}
@@ -361,25 +364,40 @@ def muon_makes_directions_alike(run: Run):
 # $$
 #
 # In a bfloat16 model the mean of squares is taken in float32, because bfloat16 has 8 significant
-# bits (LLM05a+).
+# bits (LLM05a+). The gate also calls the library's silu, one operation instead of two.
 #
-# A step also makes and drops hundreds of tensors of up to a megabyte. The C library requests such
-# blocks from the operating system. At the first access to each page of 4 KiB the processor
-# interrupts the program, a **page fault**, and the system supplies a page of zeros. Two lines in
-# `labs/kit/training/memory.py` make glibc, Linux's usual C library, reuse dropped blocks; LLM10's
-# training calls them first. We measure the gain in a new process, after four warm-up steps. Each
-# way is timed once, for 20 steps. Four of our runs gave factors from 0.76 to 1.19, so a small gain
-# in your run may be chance. The time of a page fault has the same noise: it may even come out
-# below 0.
+# **Page faults.** A step makes and drops hundreds of tensors of up to a megabyte. glibc, Linux's
+# usual C library, gets large blocks from the operating system, and gives back what is free at the
+# end of its memory. At the first access to each page of 4 KiB the processor interrupts the program,
+# a **page fault**, and the system supplies a page of zeros. Two settings make glibc keep what is
+# free (`labs/kit/training/memory.py`); LLM10's training calls them first. Page faults become rare.
+# In LLM08's training of SmolLM2 they took two fifths of the processor time. For this small model we
+# couldn't show a gain: timed once each in a new process, four runs gave factors of 0.76 to 1.19.
 #
-# Most of a large model's step is matrix products, and how fast they are depends on the library.
-# PyTorch for x86 multiplies float32 matrices by Intel's MKL and convolves by oneDNN. A convolution
-# with an image of single pixels is a product, too: a token is a pixel, and its numbers are the
-# channels. On an AMD EPYC with AVX-512 the convolution took half of the product's time. We time a
-# step in both ways on your machine.
+# **The library.** In a wide model, most of a step is matrix products. PyTorch for x86 has Intel's
+# library for them (MKL), and another one for convolutions (oneDNN). Each chooses the instructions
+# by the processor. On an AMD EPYC with AVX-512, instructions for 16 numbers at once, MKL took those
+# for 8, and oneDNN those for 16. A convolution whose kernel is one pixel multiplies each pixel's
+# channels by the same matrix. So a product with $W$ is a convolution: a token is a pixel, and its
+# $d$ numbers are the channels. On that EPYC it took half of the product's time.
 
 
 # %% 4. What a step costs
+@lab.experiment
+def one_formula_needs_fewer_passes(run: Run):
+    """The gradient of RMSNorm, computed at once, is the library's.
+
+    Predict: how many times as fast is the whole step with this norm and the library's silu?
+    """
+    probes.compare_norms(run)
+    plain = Config(257, norm=RMSNorm, ffn=SwiGLU)
+    steps = [step_of(Llama(config), 16, 64) for config in (plain, Config(257))]
+    a, b = seconds_paired(*steps, run.pick(tiny=5, small=15, full=15))
+    leaner = median(x / y for x, y in zip(a, b, strict=True))
+    run.measure("times as fast with the lean norm and the library's silu", leaner, timed=True)
+    return f"The same gradient; the step is {leaner:.2f} times as fast."
+
+
 def step_cost(keep: bool) -> tuple[float, float]:
     """Return the processor seconds and the page faults of a small model's step."""
     if keep:
@@ -398,7 +416,7 @@ print(json.dumps([step_cost(keep=False), step_cost(keep=True)]))
 def a_step_pays_for_its_pages(run: Run):
     """A small model's step has hundreds of page faults, and hardly any if freed memory is reused.
 
-    Predict: a thousand page faults in a step of 50 ms. How much faster is it without them?
+    Predict: how many page faults has a step whose logits are 1,024 × 257 numbers of 4 bytes?
     """
     (slow, first), (fast, reused) = in_new_process(IN_A_NEW_PROCESS)
     because = "the logits alone, 16 · 64 · 257 numbers of 4 bytes, fill 257 pages"
@@ -408,48 +426,55 @@ def a_step_pays_for_its_pages(run: Run):
     because = "a block that was used before is mapped already; glibc alone has this switch"
     name = "page faults of a step, memory reused"
     run.measure(name, reused, expect_at_most=first / 10, because=because, **bound)
-    gain = slow / fast
-    run.measure("processor time at first ÷ with memory reused", gain, timed=True)
-    each = (slow - fast) / max(first - reused, 1) * 1e6
-    run.measure("processor time of a page fault", each, unit="µs", timed=True)
-    plain = Config(257, norm=RMSNorm, ffn=SwiGLU)
-    lean_step, plain_step = (step_of(Llama(config), 16, 64) for config in (Config(257), plain))
-    a, b = seconds_paired(plain_step, lean_step, run.pick(tiny=5, small=15, full=15))
-    leaner = median(x / y for x, y in zip(a, b, strict=True))
-    run.measure("times as fast with the lean norm and F.silu", leaner, timed=True)
-    probes.compare_norms(run)
-    wide = Config(257, 256, 2, 4, 4, 688)
-    by_products, by_convolutions = Llama(wide), Llama(wide)
-    convolve(by_convolutions)
-    steps = [step_of(model, 8, 64) for model in (by_products, by_convolutions)]
+    run.measure("processor time at first ÷ with memory reused", slow / fast, timed=True)
+    return f"{first:.0f} page faults at first, then {reused:.0f}; time ÷ time: {slow / fast:.2f}."
+
+
+@lab.experiment
+def a_convolution_is_a_product(run: Run):
+    """With convolutions for its products, a model has the same gradients.
+
+    Predict: how many times as fast is a step with convolutions, on your processor?
+    """
+    config = Config(257, 256, 2, 4, 4, 688)
+    model = Llama(config)
+    convolved = copy.deepcopy(model)
+    convolve(convolved)
+    tokens = random_tokens(config, 8, 64)
+    for each in (model, convolved):
+        each(tokens).square().mean().backward()
+    pairs = zip(model.parameters(), convolved.parameters(), strict=True)
+    off = max(float((p.grad - q.grad).abs().max() / p.grad.abs().max()) for p, q in pairs)
+    because = "the same sums, in another order: rounding of some units of 2⁻²⁴"
+    name = "largest difference of two gradients ÷ the largest gradient"
+    run.check(name, off, at_most=1e-4, because=because, decides=True)
+    steps = [step_of(each, 8, 64) for each in (model, convolved)]
     a, b = seconds_paired(*steps, run.pick(tiny=5, small=15, full=15))
-    convolved = median(x / y for x, y in zip(a, b, strict=True))
-    run.measure("times as fast with convolutions for products", convolved, timed=True)
-    return (
-        f"Memory reused: {gain:.2f} times as fast, timed once; leaner code: {leaner:.2f} times; "
-        f"convolutions for products: {convolved:.2f} times."
-    )
+    gain = median(x / y for x, y in zip(a, b, strict=True))
+    run.measure("times as fast with convolutions for products", gain, timed=True)
+    return f"The same gradients but for rounding; the step is {gain:.2f} times as fast."
 
 
 # %% [markdown]
 # ## 5. What writing costs
 # Without a cache, generating token $n$ processes all $n$ tokens. With a cache it processes one, and
-# only attention still looks at $n$ keys. So the gain grows with the length. On a CPU, PyTorch's
-# counter leaves fused attention out (section 8), so the check of FLOPs counts the other products.
+# only attention still looks at all keys. So the gain grows with the length. On a CPU, PyTorch's
+# counter leaves fused attention out (section 8), so our check of FLOPs leaves attention out.
 # The cache stores $2LH_\text{kv}D$ numbers a token.
 #
 # In a large model, a step for one token mostly fetches weights: each matrix is multiplied by one
-# vector, with two operations for each number that is fetched. Engines for inference rearrange a
-# model before it writes. `decoder.py` does three things that they do:
+# vector, with two operations for each number that is fetched. Engines for inference **stack**
+# matrices that have the same input: one replaces $W_q$, $W_k$ and $W_v$, another gate and up. So a
+# block has four products instead of seven. `decoder.py` does so, and two things of its own:
 #
-# - $W_q$, $W_k$ and $W_v$ have the same input, so one **stacked** matrix replaces them. Another
-#   replaces gate and up.
 # - A norm's gain becomes a part of the matrix behind it: $W(\gamma x) = (W\,\text{diag}(\gamma))x$.
-# - For a few rows, it computes $(Wx^\top)^\top$ instead of $xW^\top$. They are equal, but for 2 to
-#   8 rows MKL took 0.3 to 0.7 times as long on the EPYC above.
+#   The output matrix isn't the embedding any more: SmolLM2's copies take 392 MB.
+# - A product with one row and a large matrix is computed with the row twice. That is twice the
+#   work, but the numbers are fetched once, and MKL is faster with two: on the EPYC above it took
+#   1.7 ms instead of 4.1 for six blocks of width 512.
 #
-# The logits stay the same but for rounding. We time each of two texts once in each way, so a factor
-# near 1 is no evidence of a difference.
+# The logits stay the same but for rounding. We time each of two texts in turn, three times at
+# `tiny`. A factor near 1 is no evidence of a difference.
 
 
 # %% 5. What writing costs
@@ -507,7 +532,7 @@ def the_cache_pays_more_the_longer_the_text(run: Run):
 def a_rearranged_model_writes_the_same(run: Run):
     """4-bit SmolLM2 writes the same greedy text when its matrices are rearranged for writing.
 
-    Predict: a third fewer products, the same numbers fetched. How many times as fast?
+    Predict: four products instead of seven in a block. How many times as fast?
     """
     logging.disable_progress_bar()
     path = assets.pretrained(run.options.model, run.online)
@@ -525,13 +550,14 @@ def a_rearranged_model_writes_the_same(run: Run):
         def write(model: Any, ids: Tensor = ids, written: list[Tensor] = written) -> None:
             written.append(generate(model, ids, new))
 
-        a, b = seconds_paired(partial(write, model), partial(write, decoder), 1)
-        gains.append(a[0] / b[0])
+        ways = (partial(write, model), partial(write, decoder))
+        a, b = seconds_paired(*ways, run.pick(tiny=3, small=5, full=5))
+        gains.append(median(x / y for x, y in zip(a, b, strict=True)))
         unlike += sum(int((ids != written[0]).sum()) for ids in written[1:])
     run.check("greedy tokens that differ", unlike, equals=0, decides=True)
     run.measure("times as fast, rearranged", gains, timed=True)
     times = " and ".join(f"{gain:.2f}" for gain in gains)
-    return f"Rearranged, {called(run)} is {times} times as fast: each text timed once."
+    return f"Rearranged, {called(run)} is {times} times as fast."
 
 
 # %% [markdown]

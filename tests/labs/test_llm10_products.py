@@ -6,7 +6,7 @@ from dataclasses import replace
 from labs.llm10_llama import lesson as lab
 from labs.llm10_llama.decoder import Decoder
 from labs.llm10_llama.parts import Config, pad_left, random_tokens
-from labs.llm10_llama.products import LARGE, by_convolution, convolve, few_rows
+from labs.llm10_llama.products import LARGE, by_convolution, convolve, product
 
 import pytest
 import torch
@@ -65,10 +65,10 @@ def test_a_decoder_refuses_a_model_with_other_layers():
 
 @pytest.mark.parametrize("rows", [1, 2, 15, 16])
 @pytest.mark.parametrize("width", [40, LARGE // 512])
-def test_few_rows_are_multiplied_as_usual(rows: int, width: int):
+def test_a_product_of_few_rows_is_the_usual_one(rows: int, width: int):
     x = torch.randn(rows, 512)
     w = torch.randn(width, 512)
-    result = few_rows(x, w)
+    result = product(x, w)
     torch.testing.assert_close(result, F.linear(x, w), atol=1e-3, rtol=1e-4)
     assert result.is_contiguous()
 
