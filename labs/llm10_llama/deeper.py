@@ -391,8 +391,8 @@ def one_formula_needs_fewer_passes(run: Run):
     """
     probes.compare_norms(run)
     plain = Config(257, norm=RMSNorm, ffn=SwiGLU)
-    steps = [step_of(Llama(config), 16, 64) for config in (plain, Config(257))]
-    a, b = seconds_paired(*steps, run.pick(tiny=5, small=15, full=15))
+    plain_step, lean_step = (step_of(Llama(config), 16, 64) for config in (plain, Config(257)))
+    a, b = seconds_paired(plain_step, lean_step, run.pick(tiny=5, small=15, full=15))
     leaner = median(x / y for x, y in zip(a, b, strict=True))
     run.measure("times as fast with the lean norm and the library's silu", leaner, timed=True)
     return f"The same gradient; the step is {leaner:.2f} times as fast."
@@ -441,15 +441,17 @@ def a_convolution_is_a_product(run: Run):
     convolved = copy.deepcopy(model)
     convolve(convolved)
     tokens = random_tokens(config, 8, 64)
-    for each in (model, convolved):
-        each(tokens).square().mean().backward()
-    pairs = zip(model.parameters(), convolved.parameters(), strict=True)
-    off = max(float((p.grad - q.grad).abs().max() / p.grad.abs().max()) for p, q in pairs)
+    gradients = [
+        torch.autograd.grad(each(tokens).square().mean(), list(each.parameters()))
+        for each in (model, convolved)
+    ]
+    pairs = zip(*gradients, strict=True)
+    off = max(float((x - y).abs().max() / x.abs().max()) for x, y in pairs)
     because = "the same sums, in another order: rounding of some units of 2⁻²⁴"
     name = "largest difference of two gradients ÷ the largest gradient"
     run.check(name, off, at_most=1e-4, because=because, decides=True)
-    steps = [step_of(each, 8, 64) for each in (model, convolved)]
-    a, b = seconds_paired(*steps, run.pick(tiny=5, small=15, full=15))
+    rounds = run.pick(tiny=5, small=15, full=15)
+    a, b = seconds_paired(step_of(model, 8, 64), step_of(convolved, 8, 64), rounds)
     gain = median(x / y for x, y in zip(a, b, strict=True))
     run.measure("times as fast with convolutions for products", gain, timed=True)
     return f"The same gradients but for rounding; the step is {gain:.2f} times as fast."

@@ -6,9 +6,6 @@ products and 2.5 ms as convolutions. One row and the matrices of six blocks of w
 as x·Wᵀ; two rows as (W·xᵀ)ᵀ took 1.7 ms.
 """
 
-from functools import partial
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -44,12 +41,19 @@ def by_convolution(x: Tensor, w: Tensor) -> Tensor:
     return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(w))
 
 
-def convolve(model: Any) -> None:
-    """Let a model compute the products with its matrices by convolutions from now on."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module.bias is None:
-            module.forward = partial(_convolved, module)
+class Convolved(nn.Linear):
+    """A layer without bias, its product computed by a convolution."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return x·Wᵀ, (..., d_in) -> (..., d_out)."""
+        return by_convolution(input, self.weight)
 
 
-def _convolved(layer: nn.Linear, x: Tensor) -> Tensor:
-    return by_convolution(x, layer.weight)
+def convolve(model: nn.Module) -> None:
+    """Replace a model's layers without bias by convolved ones with the same weights."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Linear and layer.bias is None:
+                convolved = Convolved(layer.in_features, layer.out_features, False, device="meta")
+                convolved.weight = layer.weight
+                setattr(parent, name, convolved)
