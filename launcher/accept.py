@@ -1,5 +1,6 @@
 """`invoke accept`: inventory, health and measurements of a machine, as a page and signed JSON."""
 
+import os
 import tomllib
 from contextlib import suppress
 from dataclasses import asdict
@@ -53,6 +54,7 @@ def run(labs: str, size: str, stack: str, runtime: str, gpus: str, dry: bool) ->
     chosen = choose_runtime(runtime)
     placement = _place(chosen, stack, gpus)
     acceptance = _prepare(chosen, placement, runtime, size, command, dry)
+    load = _load()
     try:
         acceptance.run()
     finally:
@@ -64,7 +66,7 @@ def run(labs: str, size: str, stack: str, runtime: str, gpus: str, dry: bool) ->
     if not acceptance.cards:
         why = "; ".join(acceptance.failures)
         raise Card("No card could be measured.", f"{why}.", "invoke preflight")
-    record = accept_record.write(_record(acceptance, chosen), acceptance.folder)
+    record = accept_record.write(_record(acceptance, chosen, load), acceptance.folder)
     page = accept_page.write(record, acceptance.folder)
     give_to(placement.owner, (page, acceptance.folder / accept_record.NAME))
     _print(record, page)
@@ -96,7 +98,12 @@ def _prepare(
     return Acceptance(placement, runtime, size, labs, inside, outputs / below, dry)
 
 
-def _record(acceptance: Acceptance, runtime: Runtime) -> Record:
+def _load() -> float:
+    """Return the mean number of processes that ran or waited in the last minute."""
+    return round(os.getloadavg()[0], 1)
+
+
+def _record(acceptance: Acceptance, runtime: Runtime, load: float) -> Record:
     gpus = detect().gpus
     inventory = accept_inventory.as_data(gpus)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -108,13 +115,15 @@ def _record(acceptance: Acceptance, runtime: Runtime) -> Record:
         "size": acceptance.size,
         "stack": acceptance.placement.stack,
         "runtime": runtime.description,
+        "load": {"start": load, "end": _load(), "cores": os.cpu_count() or 1},
         "inventory": inventory,
         "findings": [asdict(one) for one in _health(runtime, inventory["cards"])],
         "cards": acceptance.cards,
         "labs": acceptance.results,
         "failures": acceptance.failures,
     }
-    return {**record, "faults": accept_judge.faults(record)}
+    judged = {"faults": accept_judge.faults(record), "doubts": accept_judge.doubts(record)}
+    return {**record, **judged}
 
 
 def _health(runtime: Runtime, cards: dict[str, dict[str, str]]) -> list[Finding]:
@@ -129,9 +138,16 @@ def _health(runtime: Runtime, cards: dict[str, dict[str, str]]) -> list[Finding]
 def _print(record: Record, page: Path) -> None:
     print()
     print_table(accept_page.MEASURED, accept_page.measured_rows(record))
+    print(f"\n{accept_page.conditions(record)}")
     faults: list[str] = record["faults"]
-    print("\nFaults:" if faults else "\nNo fault was found.")
+    doubts: list[str] = record["doubts"]
+    if faults or not doubts:
+        print("Faults:" if faults else "No fault was found.")
     for fault in faults:
         print(f"- {fault}")
+    if doubts:
+        print("No verdict on slow cards or cores:")
+    for doubt in doubts:
+        print(f"- {doubt}")
     print(f"\nThe page: {page}\nThe record: {page.parent / accept_record.NAME}")
     print(f"Its SHA-256: {record['sha256']}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher import accept_record
 from launcher.accept_judge import bad_health
-from launcher.accept_noise import FASTER, SAME, SLOWER, compare
+from launcher.accept_noise import FASTER, SAME, SLOWER, UNCLEAR, compare
 from launcher.accept_record import Record
 from launcher.accept_run import ALL
 from launcher.cards import WRONG_USAGE, Card
@@ -48,13 +48,17 @@ def run(a: str, b: str) -> int:
         b: The file or folder of the later record, or of the second machine.
 
     Raises:
-        Card: If a record can't be used, or they can't be compared.
+        Card: If a record can't be used, they are the same one, or they can't be compared.
     """
     if not b:
         why = "It compares two records, the earlier one first."
         raise Card("--compare needs two files.", why, "invoke accept --compare A B", WRONG_USAGE)
     before = accept_record.read(Path(a).expanduser())
     after = accept_record.read(Path(b).expanduser())
+    if before["sha256"] == after["sha256"]:
+        why = f"Both have the SHA-256 {before['sha256'][:12]}…, so it would compare with itself."
+        fix = "name another record: ls outputs/accept/*/accept.json"
+        raise Card("A and B are the same record.", why, fix, WRONG_USAGE)
     rows = compare_records(before, after)
     for label, record in (("A", before), ("B", after)):
         print(f"{label}: {_describe(record)}")
@@ -137,6 +141,9 @@ def summary(rows: list[Row]) -> str:
     worse = [f"{counts[verdict]} {verdict}" for verdict in BAD if counts[verdict]]
     if worse:
         return f"B is not as good as A: {', '.join(worse)}."
+    if counts[UNCLEAR]:
+        unclear = f"{counts[UNCLEAR]} of {len(rows)} rows are {UNCLEAR}"
+        return f"B isn't slower where it can be told; {unclear}: repeat on an idle machine."
     if counts[FASTER]:
         return f"B is faster than A in {counts[FASTER]} of {len(rows)} rows, and slower in none."
     return "The same within the noise."

@@ -1,8 +1,12 @@
 """What `invoke accept` found wrong: wrong results, slow cards, failed labs, bad health."""
 
-from launcher.accept_noise import SLOWER, compare_with_all
+from collections.abc import Iterator
+
+from launcher.accept_noise import SLOWER, UNCLEAR, Change, compare_with_all
 from launcher.accept_record import Record, labs, measurements
 from launcher.findings import FIX
+
+MOST_LOAD = 2  # processes for each core; the measurements themselves have one
 
 
 def faults(record: Record) -> list[str]:
@@ -31,18 +35,54 @@ def wrong(record: Record) -> list[str]:
 
 
 def slow(record: Record) -> list[str]:
-    """Return the cards, or cores, that are slower than the median one by more than the noise."""
+    """Return the cards, or cores, that are slower than the median one by more than the noise.
+
+    Of two, the faster one counts as the median. Nothing is slow on a machine that was busy.
+    """
+    if busy(record):
+        return []
+    lines: list[str] = []
+    for on, name, count, change in _compared(record):
+        if change.verdict == SLOWER:
+            usual = f"the faster of two {_kind(on)}s" if count == 2 else "the median rate"
+            share = f"{change.ratio:.2f} of {usual}; noise is {change.band}"
+            lines.append(f"{on}: {name} is slow: {share}")
+    return lines
+
+
+def doubts(record: Record) -> list[str]:
+    """Return why slow cards, or cores, can't be told from others here."""
+    if why := busy(record):
+        return [why]
+    unclear = [
+        f"{on}: {name} is {UNCLEAR}: noise is {change.band}"
+        for on, name, count, change in _compared(record)
+        if count > 1 and change.verdict == UNCLEAR
+    ]
+    return [*unclear, "Repeat when nothing else runs."] if unclear else []
+
+
+def busy(record: Record) -> str:
+    """Return a sentence if other programs used the machine, else ""."""
+    load = record.get("load")  # records of earlier releases have none
+    if load is None or max(load["start"], load["end"]) <= MOST_LOAD * load["cores"]:
+        return ""
+    most = max(load["start"], load["end"])
+    return f"The machine was busy (load {most:.0f} on {load['cores']} cores): repeat when it isn't."
+
+
+def _compared(record: Record) -> Iterator[tuple[str, str, int, Change]]:
+    """Compare each card with all cards: yield name, measurement, number, change."""
     by_name: dict[str, dict[str, list[float]]] = {}
     for (on, name), one in measurements(record).items():
         by_name.setdefault(name, {})[on] = one["values"]
-    lines: list[str] = []
     for name, rates in by_name.items():
         for on, own in rates.items():
-            change = compare_with_all(own, list(rates.values()))
-            if change.verdict == SLOWER:
-                share = f"{change.ratio:.2f} of the median rate; noise is {change.band}"
-                lines.append(f"{on}: {name} is slow: {share}")
-    return lines
+            yield on, name, len(rates), compare_with_all(own, list(rates.values()))
+
+
+def _kind(on: str) -> str:
+    return "core" if on.startswith("core ") else "card"
 
 
 def failed(record: Record) -> list[str]:

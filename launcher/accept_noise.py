@@ -5,7 +5,8 @@ spread of both. The spread is the median absolute deviation of a measurement's r
 and scaled to a standard deviation. The rounds of all measurements rotate, so a measurement's spread
 contains what changed on the machine during the entire run. Clocks and other programs change further
 between two runs; this is why the spread of single rounds counts, and not the smaller error of their
-median, and why differences below 5 % never count.
+median, and why differences below 5 % never count. If the noise hides even half or twice the rate,
+there is no verdict: something else used the machine.
 """
 
 import math
@@ -14,11 +15,13 @@ from dataclasses import dataclass
 from statistics import median, median_high
 
 LEAST = math.log(1.05)
+MOST_NOISE = 1.0  # ratios from 0.5 to 2
 SPREADS = 3
 TO_DEVIATION = 1.4826  # of a normal distribution: standard deviation ÷ median absolute deviation
 SAME = "same"
 SLOWER = "slower"
 FASTER = "faster"
+UNCLEAR = "too noisy to tell"
 
 
 def spread(values: Sequence[float]) -> float:
@@ -47,7 +50,9 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """Return same, slower or faster."""
+        """Return same, slower, faster, or too noisy to tell."""
+        if self.noise > MOST_NOISE:
+            return UNCLEAR
         if abs(math.log(self.ratio)) <= math.log1p(self.noise):
             return SAME
         return SLOWER if self.ratio < 1 else FASTER

@@ -44,7 +44,8 @@ def render(record: Record) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(_when(record))}</p>",
-        _verdict(record["faults"]),
+        f"<p>{escape(conditions(record))}</p>",
+        _verdict(record["faults"], record["doubts"]),
         "<h2>Measurements</h2>",
         _table(MEASURED, measured_rows(record)),
         '<p class="quiet">The rate is the median of all rounds. The spread is their median '
@@ -71,15 +72,31 @@ def render(record: Record) -> str:
 def _when(record: Record) -> str:
     return (
         f"{record['time']}, llm-labs {record['version']}, {record['stack']} stack in "
-        f"{record['runtime']}, size {record['size']}."
+        f"{record['runtime']}."
     )
 
 
-def _verdict(faults: Sequence[str]) -> str:
-    if not faults:
-        return '<p class="good">No fault was found.</p>'
-    items = "".join(f"<li>{escape(one)}</li>" for one in faults)
-    return f'<p class="bad">Faults: {len(faults)}</p>\n<ul class="bad">{items}</ul>'
+def conditions(record: Record) -> str:
+    """Return the size of the measurements, and the load of the machine before and after."""
+    load = record["load"]
+    return (
+        f"Size {record['size']}. The load was {load['start']:g} at the start and {load['end']:g} "
+        f"at the end, on {load['cores']} cores."
+    )
+
+
+def _verdict(faults: Sequence[str], doubts: Sequence[str]) -> str:
+    parts: list[str] = []
+    if faults:
+        parts.append(f'<p class="bad">Faults: {len(faults)}</p>\n{_items(faults, "bad")}')
+    if doubts:
+        parts.append(f"<p>No verdict on slow cards or cores:</p>\n{_items(doubts, 'quiet')}")
+    return "\n".join(parts) or '<p class="good">No fault was found.</p>'
+
+
+def _items(lines: Sequence[str], style: str) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f'<ul class="{style}">{items}</ul>'
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

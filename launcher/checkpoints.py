@@ -17,17 +17,11 @@ def last_words(labs: Sequence[str], started: float, command: str) -> str:
         started: When the run started, in seconds since 1970.
         command: The command that the user typed.
     """
-    found = [
-        path
-        for folder in outputs_folders()
-        for lab in labs
-        for path in folder.glob(f"{lab}/checkpoints/*/{STEP}*")
-        if path.name.removeprefix(STEP).isdecimal()
-    ]
+    found = [path for lab in labs for path in _find(lab)]
     if not found:
         return f"No checkpoint was saved. This starts over:\n  {command}"
     newest = max(found, key=_saved)
-    step = int(newest.name.removeprefix(STEP))
+    step = _step(newest)
     if _saved(newest) >= started:
         return f"A checkpoint of step {step:,} was saved. This goes on from it:\n  {command}"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(_saved(newest)))
@@ -35,6 +29,31 @@ def last_words(labs: Sequence[str], started: float, command: str) -> str:
         f"No checkpoint was saved. An earlier one, of step {step:,}, is from {when}. "
         f"This goes on from it, if it fits:\n  {command}"
     )
+
+
+def newest_step(lab: str, since: float) -> int | None:
+    """Return the step of the newest checkpoint, or None.
+
+    Args:
+        lab: The name of a lab; of several labs if no lab has that name, and then any lab counts.
+        since: Older checkpoints don't count; in seconds since 1970.
+    """
+    own = any((folder / lab).is_dir() for folder in outputs_folders())
+    found = [path for path in _find(lab if own else "*") if _saved(path) >= since]
+    return _step(max(found, key=_saved)) if found else None
+
+
+def _find(lab: str) -> list[Path]:
+    return [
+        path
+        for folder in outputs_folders()
+        for path in folder.glob(f"{lab}/checkpoints/*/{STEP}*")
+        if path.name.removeprefix(STEP).isdecimal()
+    ]
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix(STEP))
 
 
 def _saved(checkpoint: Path) -> float:

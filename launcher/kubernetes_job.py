@@ -1,5 +1,6 @@
 """`invoke manifest`: a Kubernetes Job that runs a lab as compose.yaml describes its container."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +13,15 @@ from launcher.container_spec import ContainerSpec
 from launcher.file_owner import file_owner
 from launcher.lab_command import LabCommand
 from launcher.lab_service import local_time_zone
+from launcher.stack import refuse_gpus_of_cpu
 
 STACKS = ("cpu", "cuda", "rocm")
 # The names by which the vendors' device plugins offer GPUs.
 # https://github.com/ROCm/k8s-device-plugin, https://github.com/NVIDIA/k8s-device-plugin
 RESOURCES = {"rocm": "amd.com/gpu", "cuda": "nvidia.com/gpu"}
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
+DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+LONGEST_NAME = 253
 HOME = PurePosixPath("/lab")  # the claim has the folders that are mounted below it
 HEADER = """# {title}, for `kubectl apply --filename`. `invoke manifest` wrote it from compose.yaml.
 # Before: push the image to a registry of the cluster, or load it on the nodes. Copy this clone into
@@ -48,6 +53,7 @@ def write(command: LabCommand, stack: str, gpus: str, cluster: Cluster) -> None:
             and its override have a setting that a Job doesn't have.
     """
     count = number_of_gpus(stack, gpus)
+    refuse_claim(cluster.claim)
     owner = file_owner()
     variables = {
         "LABS_UID": str(owner.uid),
@@ -64,6 +70,17 @@ def write(command: LabCommand, stack: str, gpus: str, cluster: Cluster) -> None:
     sys.stdout.write(HEADER.format(title=command.name, claim=cluster.claim) + to_yaml(documents))
 
 
+def refuse_claim(claim: str) -> None:
+    """Refuse a name that no PersistentVolumeClaim can have.
+
+    Raises:
+        Card: If Kubernetes would refuse it.
+    """
+    if len(claim) > LONGEST_NAME or not DNS_SUBDOMAIN.fullmatch(claim):
+        why = "Kubernetes takes lower-case letters, digits, - and . between them."
+        raise Card(f"--claim can't be {claim!r}.", why, "kubectl get pvc lists them", WRONG_USAGE)
+
+
 def number_of_gpus(stack: str, gpus: str) -> int:
     """Return the number of GPUs that the Job asks for; by default one, and none on a CPU.
 
@@ -75,9 +92,11 @@ def number_of_gpus(stack: str, gpus: str) -> int:
     if stack == "cpu" and not gpus:
         return 0
     count = int(gpus or 1) if (gpus or "1").isdecimal() else 0
-    if count < 1 or stack == "cpu":
+    if stack == "cpu":
+        refuse_gpus_of_cpu()
+    if count < 1:
         why = "A cluster chooses the cards, so a Job can only ask for a number of them."
-        fix = "--stack cuda --gpus 2, or --stack rocm"
+        fix = f"--stack {stack} --gpus 2"
         raise Card(f"--stack {stack} --gpus {gpus} isn't possible.", why, fix, WRONG_USAGE)
     return count
 

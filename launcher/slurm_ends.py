@@ -4,13 +4,14 @@ import re
 import shlex
 import shutil
 
-from launcher import slurm_script
-from launcher.cards import Card
+from launcher import checkpoints, slurm_log
+from launcher.cards import WRONG_ENVIRONMENT, Card
 from launcher.slurm_jobs import Job
+from launcher.slurm_script import PREFIX
 
 KILLED_BY_LIMIT = 15  # TERM, the signal that Slurm reports for a job that reached its limit
 FULL = 2**20  # bytes: with less free space, the end of an output can be missing
-_CONTINUE = "{again}, which continues from the last checkpoint"
+_CONTINUE = "{again}, which {how}"
 _MORE_MEMORY = "{again}; with more memory: sbatch --mem=32G …"
 _ENDS = {
     "TIMEOUT": ("reached its time limit", f"{_CONTINUE}; with more time: sbatch --time=120 …"),
@@ -28,6 +29,8 @@ def exit_code(job: Job) -> int:
     Raises:
         Card: If Slurm ended the job, or it couldn't start, or the lab couldn't say why it failed.
     """
+    if job.has_started and slurm_log.is_missing(job.log):
+        raise _no_output(job)
     if job.state == "COMPLETED":
         return 0
     code = 128 + job.signal if job.signal else job.exit_status
@@ -36,12 +39,36 @@ def exit_code(job: Job) -> int:
             raise card
         return job.exit_status
     why, fix = _ENDS.get(job.state, ("couldn't run", f"scontrol show job {job.number}"))
+    output = f"; its output: {job.log}" if job.has_started else ""
     raise Card(
         f"Job {job.number} {why}.",
         f"Slurm reports {job.state}, exit code {job.exit_status}, signal {job.signal}.",
-        f"{fix.format(again=_again(job))}; its output: {job.log}",
+        fix.format(again=job.again, how=_how_it_goes_on(job)) + output,
         code or 128 + KILLED_BY_LIMIT,
     )
+
+
+def _no_output(job: Job) -> Card:
+    """Return the card for a job that ran and whose output isn't where Slurm should write it."""
+    return Card(
+        f"Job {job.number} ended and wrote no output here.",
+        f"Its node {job.nodes} doesn't see {job.log.parent}: the clone isn't on a file system "
+        "that the nodes share.",
+        "clone into a folder that they share, then submit again",
+        job.exit_status or WRONG_ENVIRONMENT,
+    )
+
+
+def _how_it_goes_on(job: Job) -> str:
+    """Return from where a job that is submitted again goes on."""
+    try:
+        began = job.script.stat().st_mtime  # the launcher submitted it then
+    except OSError:
+        began = 0.0
+    step = checkpoints.newest_step(job.name.removeprefix(PREFIX), began)
+    if step is None:
+        return "starts from the beginning: no checkpoint was saved"
+    return f"goes on from the checkpoint of step {step:,}"
 
 
 def _full_disk(job: Job) -> Card | None:
@@ -56,18 +83,14 @@ def _full_disk(job: Job) -> Card | None:
     return Card(
         f"Job {job.number} failed, and the disk of its output is full.",
         f"{free:,} bytes are free in {folder}; the end of {job.log.name} may be missing.",
-        f"free space (df -h {shlex.quote(str(folder))}), then {_again(job)}",
+        f"free space (df -h {shlex.quote(str(folder))}), then {job.again}",
         job.exit_status,
     )
 
 
 def _killed_task(job: Job) -> Card | None:
     """Return the card if a signal ended the first task that ended, so that it printed nothing."""
-    try:
-        text = job.log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    found = _TASK.search(text.rpartition(slurm_script.AGAIN)[2])
+    found = _TASK.search(slurm_log.since_last_start(job.log))
     if not found or found[3].startswith("Exited with exit code"):
         return None
     node, tasks, end = found.groups()
@@ -76,11 +99,6 @@ def _killed_task(job: Job) -> Card | None:
     return Card(
         f"Job {job.number} failed. Slurm reports {end!r} for {tasks} on {node}.",
         f"{why} Slurm then ended the other tasks.",
-        _MORE_MEMORY.format(again=_again(job)),
+        _MORE_MEMORY.format(again=job.again),
         job.exit_status,
     )
-
-
-def _again(job: Job) -> str:
-    """Return the command that submits a job again."""
-    return f"sbatch {shlex.quote(str(job.script))}"

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from launcher import slurm_jobs
+from launcher import slurm_jobs, slurm_reasons
 from launcher.cards import print_status
 from launcher.interrupts import Interrupted
 from launcher.slurm_ends import exit_code
@@ -21,7 +21,7 @@ def follow(number: str) -> int:
     another signal, leave it.
 
     Raises:
-        Card: If Slurm ended the job, or forgot it.
+        Card: If Slurm ended the job, can't start it, or forgot it.
         Interrupted: After Ctrl-C.
     """
     try:
@@ -50,12 +50,20 @@ def _watch(number: str) -> Job:
             _show_output(job.log, read)
             print_status(f"Job {number} {description}.")
             return job
+        if job is not None and job.is_waiting:
+            _refuse_endless_wait(job)
         if description != shown:
             print_status(f"Job {number} {description}.")
             shown = description
         if job is not None:
             read = _show_output(job.log, read)
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _refuse_endless_wait(job: Job) -> None:
+    card = slurm_reasons.why_never(job.number, job.reason)
+    if card is not None:
+        raise card
 
 
 def _show_output(log: Path, start: int) -> int:

@@ -1,19 +1,24 @@
 """Slurm's jobs: submit, ask for the state, cancel, list. Through Slurm's own commands."""
 
 import re
+import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher import slurm_reasons, slurm_refusals
 from launcher.cards import Card
+from launcher.interrupts import INTERRUPTED
 from launcher.processes import capture
-from launcher.slurm_script import PREFIX
+from launcher.slurm_log import PREEMPTED, since_last_start
+from launcher.slurm_refusals import UNREACHABLE
+from launcher.slurm_script import PREFIX, SlurmOptions
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT")
+_AGAIN = "; Slurm starts it again in about two minutes"
 _FIELD = re.compile(r"([\w:/.]+)=(.*?)(?=\s[\w:/.]+=|\s*$)")
-_UNREACHABLE = re.compile("unable to contact slurm controller|timed out|connect", re.IGNORECASE)
 
 
 class NoController(Exception):
@@ -33,6 +38,8 @@ class Job:
     signal: int = 0
     log: Path = Path()
     script: Path = Path()
+    restarts: int = 0
+    time: str = ""  # that it has run, as squeue shows it
 
     @property
     def has_ended(self) -> bool:
@@ -40,10 +47,48 @@ class Job:
         return self.state not in (*WAITING, *RUNNING)
 
     @property
+    def again(self) -> str:
+        """Return the command that submits it again."""
+        return f"sbatch {shlex.quote(str(self.script))}"
+
+    @property
+    def has_started(self) -> bool:
+        """Return whether Slurm has given it nodes."""
+        return self.nodes not in ("", "(null)")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether it waits in the queue."""
+        return self.state in WAITING
+
+    @property
+    def was_refused(self) -> bool:
+        """Return whether sbatch refused it; Slurm lists it for some minutes."""
+        return self.state == "FAILED" and not self.has_started
+
+    @property
+    def stopped_as_asked(self) -> bool:
+        """Return whether its training stopped at Slurm's signal, with a checkpoint."""
+        return self.state == "FAILED" and self.exit_status == INTERRUPTED
+
+    @property
+    def is_preempted(self) -> bool:
+        """Return whether Slurm took its nodes for another job, and starts it again."""
+        begins_later = self.is_waiting and self.reason == "BeginTime"
+        if not self.restarts or not (begins_later or self.state == "COMPLETING"):
+            return False
+        return PREEMPTED in since_last_start(self.log)
+
+    @property
     def description(self) -> str:
         """Return its state in words that follow "job 12"."""
-        if self.state in WAITING:
-            return "waits in the queue" + _why_it_waits(self.reason)
+        if self.is_preempted:
+            return f"was preempted and waits in the queue{_AGAIN}"
+        if self.is_waiting:
+            again = _AGAIN if self.restarts and self.reason == "BeginTime" else ""
+            return f"waits in the queue{slurm_reasons.in_words(self.reason)}{again}"
+        if self.stopped_as_asked:
+            return f"stopped as asked; to continue: {self.again}"
         if self.state == "RUNNING":
             return f"runs on {self.nodes}"
         if self.state == "COMPLETING":
@@ -51,28 +96,16 @@ class Job:
         return self.state.lower() if self.state in RUNNING else f"ended: {self.state}"
 
 
-def _why_it_waits(reason: str) -> str:
-    if reason in ("", "None"):
-        return ""
-    reason = reason.replace("_", " ")  # scontrol writes a sentence so
-    down = "DOWN" in reason or "ReqNodeNotAvail" in reason
-    hint = "; sinfo -R lists the nodes that are down or drained" if down else ""
-    return f" ({reason}){hint}"
-
-
-def submit(script: Path) -> str:
-    """Submit a script; return the number of its job.
+def submit(script: Path, options: SlurmOptions) -> str:
+    """Submit a script with these options; return the number of its job.
 
     Raises:
         Card: If Slurm isn't here, or refuses.
     """
     code, out, errors = _slurm(["sbatch", "--parsable", str(script)])
     if code != 0:
-        raise Card(
-            "Slurm refuses the job.",
-            errors or f"sbatch ended with code {code}.",
-            f"sinfo shows what the cluster has; the script is {script}",
-        )
+        problem = errors or f"sbatch ended with code {code}."
+        raise slurm_refusals.card(problem, options, lambda command: _slurm(command)[1])
     return out.strip().partition(";")[0]  # with several clusters, a name follows
 
 
@@ -84,12 +117,12 @@ def find(number: str) -> Job:
         Card: If Slurm doesn't know the job.
     """
     code, out, errors = _slurm(["scontrol", "--oneliner", "show", "job", number])
-    if code != 0 and _UNREACHABLE.search(errors):
+    if code != 0 and UNREACHABLE.search(errors):
         raise NoController(errors)
     if code != 0 or not out.strip():
         raise Card(
             f"Slurm doesn't know job {number}.",
-            f"{errors or 'scontrol printed nothing.'} Slurm forgets a job minutes after its end.",
+            f"{errors or 'scontrol printed nothing'}. Slurm forgets a job minutes after its end.",
             "invoke jobs",
         )
     return parse(out)
@@ -109,6 +142,7 @@ def parse(line: str) -> Job:
         int(number or 0),
         Path(fields.get("StdOut", "")),
         Path(fields.get("Command", "")),
+        int(fields.get("Restarts", "0")),
     )
 
 
@@ -129,14 +163,22 @@ def ours() -> list[Job]:
     Raises:
         Card: If Slurm isn't here, or doesn't respond.
     """
-    form = "%i|%j|%T|%r|%N"
-    command = ["squeue", "--me", "--states=all", "--noheader", f"--format={form}"]
+    names = ("JobID", "Name", "State", "Reason", "NodeList", "exit_code", "TimeUsed", "Command")
+    form = ",".join(f"{name}:500|" for name in names)  # by default, 20 characters of each
+    command = ["squeue", "--me", "--states=all", "--noheader", f"--Format={form}"]
     code, out, errors = _slurm(command)
     if code != 0:
         raise Card("Slurm doesn't list the jobs.", errors or f"code {code}", "sinfo")
-    rows = [line.split("|", 4) for line in out.splitlines() if line.count("|") >= 4]
-    jobs = [Job(number, name, state, reason, nodes) for number, name, state, reason, nodes in rows]
-    return [job for job in jobs if job.name.startswith(PREFIX)]
+    rows = [[cell.strip() for cell in line.split("|")[:-1]] for line in out.splitlines()]
+    jobs = [_row(row) for row in rows if len(row) == len(names)]
+    listed = [job for job in jobs if job.name.startswith(PREFIX) and not job.was_refused]
+    return sorted(listed, key=lambda job: int(job.number.partition("_")[0]))
+
+
+def _row(values: list[str]) -> Job:
+    number, name, state, reason, nodes, status, time, script = values
+    exit_status = int(status.partition(":")[0])
+    return Job(number, name, state, reason, nodes, exit_status, script=Path(script), time=time)
 
 
 def _slurm(command: list[str]) -> tuple[int, str, str]:
@@ -153,4 +195,4 @@ def _slurm(command: list[str]) -> tuple[int, str, str]:
             "Jobs are submitted from a machine of the cluster, such as its login node.",
             "ssh to the login node; or without Slurm: invoke lab … without --on",
         ) from error
-    return result.returncode, result.stdout, " ".join(result.stderr.split())
+    return result.returncode, result.stdout, result.stderr.strip()

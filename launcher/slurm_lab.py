@@ -3,7 +3,8 @@
 import os
 import secrets
 import shlex
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, fields, replace
 
 from launcher import (
     ROOT,
@@ -12,6 +13,7 @@ from launcher import (
     runtime,
     slurm_containers,
     slurm_jobs,
+    slurm_refusals,
     slurm_runtime,
 )
 from launcher.cards import WRONG_USAGE, Card, print_status, refuse_value
@@ -21,8 +23,12 @@ from launcher.lab_command import LabCommand
 from launcher.slurm_follow import follow
 from launcher.slurm_runtime import Shape, Start
 from launcher.slurm_script import BatchJob, SlurmOptions, render
-from launcher.stack import VENDORS, choose_stack
+from launcher.stack import VENDORS, choose_stack, refuse_gpus_of_cpu
+from launcher.table import print_table
+from launcher.task_words import typed_command, typed_with
 
+COLUMNS = ("job", "name", "time", "state")
+FIRST_OF_A_JOB = 4  # of Request's fields: those from here on make sense in a job alone
 FOLDER = ROOT / "outputs" / "slurm"  # scripts, and the output of their jobs
 
 
@@ -56,6 +62,8 @@ def run(command: LabCommand, request: Request, detach: bool, dry: bool) -> int:
     Raises:
         Card: If the request is invalid, Slurm refuses it, or ends the job.
     """
+    if not request.on:
+        raise _without_slurm(request)
     if request.on != "slurm":
         refuse_value("--on", request.on, ("slurm",))
     runtimes = (*runtime.CHOICES, *runtime.IN_JOBS)
@@ -64,7 +72,7 @@ def run(command: LabCommand, request: Request, detach: bool, dry: bool) -> int:
     gpus = _number("--gpus", request.gpus) if request.gpus not in ("", "none") else 0
     job = _job(command, request, gpus)
     if dry:
-        print(render(job), end="")
+        print(render(replace(job, path=None)), end="")
         return 0
     if request.runtime in runtime.IN_JOBS:
         slurm_containers.prepare(request.runtime, job.shape, command.online)
@@ -85,13 +93,26 @@ def run(command: LabCommand, request: Request, detach: bool, dry: bool) -> int:
 def jobs(number: str) -> int:
     """List the jobs of this user, or follow one; return the exit code."""
     if number:
-        return follow(str(_number("The job", number)))
+        if not number.isdecimal():
+            why = "invoke jobs follows a job by its number."
+            raise Card(f"The job can't be {number!r}.", why, "invoke jobs lists them", WRONG_USAGE)
+        return follow(number)
     found = slurm_jobs.ours()
-    for job in found:
-        print(f"{job.number}\t{job.name}\t{job.description}")
-    if not found:
+    if found:
+        print_table(COLUMNS, [(job.number, job.name, job.time, job.description) for job in found])
+    else:
         print_status("No job of llm-labs waits, runs or ended a few minutes ago.")
     return 0
+
+
+def _without_slurm(request: Request) -> Card:
+    """Return the card for an option of a job without --on."""
+    options = fields(request)[FIRST_OF_A_JOB:]
+    names = [one.name for one in options if getattr(request, one.name) != one.default]
+    option = f"--{names[0].replace('_', '-')}" if names else "--detach"
+    why = "It is an option of a job. Without --on, the lab runs on this machine."
+    fix = typed_with(sys.argv[1:], "--on", "slurm")
+    return Card(f"{option} needs --on slurm.", why, fix, WRONG_USAGE)
 
 
 def _job(command: LabCommand, request: Request, gpus: int) -> BatchJob:
@@ -99,6 +120,7 @@ def _job(command: LabCommand, request: Request, gpus: int) -> BatchJob:
     stack, gfx = _stack(request.stack, gpus)
     processes, command = _processes(command, nodes, gpus)
     shape = Shape(nodes, processes, gpus, stack, gfx)
+    slurm_refusals.refuse_time(request.time)
     options = SlurmOptions(
         _line("--partition", request.partition),
         _line("--time", request.time),
@@ -139,20 +161,29 @@ def _processes(command: LabCommand, nodes: int, gpus: int) -> tuple[int, LabComm
     return total // nodes, changed
 
 
-def _stack(stack: str, gpus: int) -> tuple[str, str]:
+def _stack(asked: str, gpus: int) -> tuple[str, str]:
     """Return the stack and the target of the nodes. This machine may have no GPU, or another one.
 
     Raises:
         Card: If the stack isn't known.
     """
     gfx = os.environ.get("LABS_GFX", "")
+    stack = asked
     if stack == "auto":
         choice = choose_stack("auto", detect(ask_nvidia_smi=False)) if gpus and not gfx else None
         stack = choice.stack if choice else "rocm" if gfx and gpus else "cpu"
         gfx = gfx or (choice.gpus[0].target if choice and choice.gpus else "")
     if stack not in ("cpu", *VENDORS):
         refuse_value("--stack", stack, ("auto", "cpu", *VENDORS))
-    if (gpus and stack == "cpu") or (stack == "rocm" and not gfx):
+    if asked == "cpu" and gpus:
+        refuse_gpus_of_cpu()
+    if stack == "rocm" and not gfx:
+        raise Card(
+            "The target of the nodes' AMD GPUs isn't known.",
+            "The ROCm stack is for one kind of GPU, and LABS_GFX isn't set.",
+            f"LABS_GFX=gfx942 {typed_command(sys.argv[1:])}, with the nodes' target",
+        )
+    if gpus and stack == "cpu":
         raise Card(
             "The stack of the nodes' GPUs isn't known.",
             "This machine has none of them, so it can't be detected here.",
@@ -164,13 +195,18 @@ def _stack(stack: str, gpus: int) -> tuple[str, str]:
 def _submit(job: BatchJob) -> str:
     owner = file_owner()
     make_writable_folder(FOLDER, owner)
+    assert job.path is not None  # only a script that is printed has no file
     try:
         job.path.write_text(render(job), encoding="utf-8")
     except OSError as error:
         job.path.unlink(missing_ok=True)
         raise folder_problems.cannot_create(job.path, error) from error
     give_to(owner, [job.path])
-    return slurm_jobs.submit(job.path)
+    try:
+        return slurm_jobs.submit(job.path, job.options)
+    except Card:
+        job.path.unlink(missing_ok=True)
+        raise
 
 
 def _line(option: str, text: str) -> str:

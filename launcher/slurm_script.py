@@ -11,16 +11,36 @@ PREFIX = "llm-labs-"  # of the names of our jobs
 AGAIN = "Slurm starts this job again."  # in the output, after that of an earlier start
 _HEAD = """\
 #!/bin/bash
-# {title}. `invoke lab … --on slurm` wrote this. To submit it again:
-#   sbatch {path}
+# {title}. `invoke lab … --on slurm` wrote this. {how}
 {directives}
 set -euo pipefail
 # A training shows this when Slurm asks it to stop before the time limit.
-export LABS_CONTINUE={again}
+LABS_CONTINUE={again}
+export LABS_CONTINUE
+# A node without this file doesn't see the clone, or sees another one.
+export LABS_MARKER={marker}
+# srun doesn't take it from sbatch. https://slurm.schedmd.com/srun.html#OPT_cpus-per-task
+if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then
+    export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+fi
 if [ "${{SLURM_RESTART_COUNT:-0}}" != 0 ]; then
     echo "{started_again}"
 fi
 """
+# A script that is printed doesn't know its name. Slurm knows that of the file that was submitted.
+_ITS_FILE = """"sbatch $(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=//p')\""""
+# NFS may show a new file some seconds late.
+_SEES_CLONE = """\
+for _ in 1 2 3 4; do
+    if [ -e "$LABS_MARKER" ]; then break; fi
+    sleep 5
+done
+if [ ! -e "$LABS_MARKER" ]; then
+    echo "what: The node $SLURMD_NODENAME does not see the clone." >&2
+    echo "why: It has no file $LABS_MARKER." >&2
+    echo "fix: clone into a folder that all nodes share, then submit again" >&2
+    exit 3
+fi"""
 _RENDEZVOUS = """
 # The processes meet at the address by which Slurm itself reaches the first node.
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
@@ -56,7 +76,7 @@ class BatchJob:
     Attributes:
         name: the lab's name, for people.
         clone: the folder in which it runs.
-        path: its script.
+        path: its script; None if it is only printed.
         log: its output; %j is the job's number.
         shape: nodes, processes and GPUs.
         start: how its processes start.
@@ -65,7 +85,7 @@ class BatchJob:
 
     name: str
     clone: Path
-    path: Path
+    path: Path | None
     log: Path
     shape: Shape
     start: Start
@@ -83,19 +103,29 @@ def render(job: BatchJob) -> str:
     nodes = f"{job.shape.nodes} node{'s' if job.shape.nodes > 1 else ''}"
     title = f"{job.name} on {nodes}, {number} process{'es' if number > 1 else ''}"
     directives = "\n".join(f"#SBATCH {line}" for line in _directives(job))
-    path = shlex.quote(str(job.path))
-    again = shlex.quote(f"sbatch {path}")
-    texts = {"path": path, "again": again, "started_again": AGAIN}
-    parts = [_HEAD.format(title=title, directives=directives, **texts)]
+    how, again = _how_to_submit(job)
+    # The launcher has just written the script, so another copy of the clone doesn't have it.
+    marker = shlex.quote(str(job.path or job.clone / "tasks.py"))
+    texts = {"how": how, "marker": marker, "again": again}
+    parts = [_HEAD.format(title=title, directives=directives, started_again=AGAIN, **texts)]
     if job.shape.nodes * job.start.tasks > 1:
         parts.append(_RENDEZVOUS)
     if job.start.exports:
         parts += ["\n", *(f"{line}\n" for line in job.start.exports)]
-    setup = "\n".join([_IGNORE, *job.start.setup])
+    setup = "\n".join([_IGNORE, _SEES_CLONE, *job.start.setup])
     options = "".join(f"{shlex.quote(option)} \\\n    " for option in job.start.options)
     command = _wrapped(job.start.command)
     parts.append(_STEP.format(setup=setup, command=command, options=options))
     return "".join(parts)
+
+
+def _how_to_submit(job: BatchJob) -> tuple[str, str]:
+    """Return a comment on how to submit the script, and the command as a word of a shell."""
+    if job.path is None:
+        folder = shlex.quote(str(job.log.parent))
+        return f"Save it, then:\n#   mkdir -p {folder} && sbatch FILE", _ITS_FILE
+    command = f"sbatch {shlex.quote(str(job.path))}"
+    return f"To submit it again:\n#   {command}", shlex.quote(command)
 
 
 def _directives(job: BatchJob) -> list[str]:

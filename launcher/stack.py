@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
-from launcher.cards import Card, refuse_value
+from launcher.cards import WRONG_USAGE, Card, refuse_value
 from launcher.detect_gpus import Machine, detect
 from launcher.gpu import AMD, NVIDIA, Gpu
 
@@ -20,6 +21,17 @@ class StackChoice:
     stack: str
     reason: str
     gpus: tuple[Gpu, ...] = ()
+
+
+def refuse_gpus_of_cpu() -> NoReturn:
+    """Refuse --gpus together with --stack cpu.
+
+    Raises:
+        Card: Always.
+    """
+    why = "--gpus asks for GPUs."
+    fix = "leave out --gpus; or --stack cuda, or --stack rocm"
+    raise Card("The cpu stack uses no GPU.", why, fix, WRONG_USAGE)
 
 
 def choose_stack(request: str, machine: Machine | None = None) -> StackChoice:

@@ -14,6 +14,12 @@ def typed_command(words: Sequence[str]) -> str:
     return shlex.join(["invoke", *words])
 
 
+def typed_with(words: Sequence[str], *more: str) -> str:
+    """Return the command with further options, which stand before --."""
+    end = words.index("--") if "--" in words else len(words)
+    return typed_command([*words[:end], *more, *words[end:]])
+
+
 def misplaced_option(words: Sequence[str], flags: Mapping[str, bool]) -> Card | None:
     """Return the card for an option that the task doesn't have; None if it has them all.
 

@@ -33,6 +33,7 @@ from tests.launcher.device_trees import GIB, add_amd_gpu, device, write
 import pytest
 
 QUIET = [100.0, 101, 99, 100, 102, 98, 100]  # spread 1.5 %
+LIVELY = [100.0, 110, 90, 100, 112, 92, 100]
 NOISY = [100.0, 140, 70, 100, 130, 75, 60]
 PRODUCT = "matrix product, bf16"
 
@@ -57,6 +58,7 @@ def record_of(*cards: dict[str, Any], **changes: Any) -> Record:
         "size": "full",
         "stack": "rocm",
         "runtime": "a container",
+        "load": {"start": 0.5, "end": 8.0, "cores": 8},
         "inventory": {
             "machine": {"CPU": "a <fast> CPU"},
             "cards": {"amd 0": {"GPU": "AMD Instinct MI300X"}, "amd 1": {"GPU": "AMD GPU"}},
@@ -67,7 +69,8 @@ def record_of(*cards: dict[str, Any], **changes: Any) -> Record:
         "failures": [],
         **changes,
     }
-    record = {**record, "faults": accept_judge.faults(record)}
+    judged = {"faults": accept_judge.faults(record), "doubts": accept_judge.doubts(record)}
+    record = {**record, **judged}
     return {**record, "sha256": accept_record.digest(record)}
 
 
@@ -91,9 +94,11 @@ def verdicts(a: Record, b: Record) -> dict[tuple[str, str], str]:
         (QUIET, scaled(QUIET, 0.97), "same"),
         (QUIET, scaled(QUIET, 0.85), "slower"),
         (QUIET, scaled(QUIET, 1.2), "faster"),
-        (NOISY, scaled(NOISY, 0.6), "same"),
-        (QUIET, scaled(NOISY, 0.6), "same"),
-        (NOISY, scaled(QUIET, 0.2), "slower"),
+        (LIVELY, scaled(LIVELY, 0.8), "same"),
+        (LIVELY, scaled(QUIET, 0.6), "slower"),
+        (NOISY, scaled(NOISY, 0.6), "too noisy to tell"),
+        (QUIET, scaled(NOISY, 0.6), "too noisy to tell"),
+        (NOISY, scaled(QUIET, 0.2), "too noisy to tell"),
         ([5.0] * 7, [4.9] * 7, "same"),
         ([5.0] * 7, [4.7] * 7, "slower"),
     ],
@@ -143,6 +148,36 @@ def test_a_slow_core_is_named() -> None:
     cpu = {"name": "cpu", "device": "a CPU", "torch": "2.13", "measurements": found}
     (fault,) = record_of(cpu)["faults"]
     assert fault.startswith(f"core 1: {name} is slow: 0.50 of")
+
+
+def cores(*factors: float, values: list[float] = QUIET) -> dict[str, Any]:
+    name = "matrix product, fp32, one core"
+    found = [measured(name, scaled(values, f), core=f"core {i}") for i, f in enumerate(factors)]
+    return {"name": "cpu", "device": "a CPU", "torch": "2.13", "measurements": found}
+
+
+def test_of_two_cores_the_slower_one_is_compared_with_the_faster_one() -> None:
+    record = record_of(cores(1, 0.5))
+    (fault,) = record["faults"]
+    assert "core 1" in fault and "0.50 of the faster of two cores; noise is 0.94 to 1.06" in fault
+    assert record["doubts"] == []
+
+
+def test_with_much_noise_there_is_no_verdict_on_slow_cores() -> None:
+    record = record_of(cores(1, 0.04, values=NOISY))
+    assert record["faults"] == []
+    assert len(record["doubts"]) == 3
+    assert "core 1" in record["doubts"][1] and "too noisy to tell" in record["doubts"][1]
+
+
+def test_on_a_busy_machine_there_is_no_verdict_on_slow_cores() -> None:
+    record = record_of(cores(1, 0.5), load={"start": 29.4, "end": 3.0, "cores": 2})
+    assert record["faults"] == []
+    busy = "The machine was busy (load 29 on 2 cores): repeat when it isn't."
+    assert record["doubts"] == [busy]
+    page = accept_page.render({**record, "sha256": "0"})
+    assert busy.replace("'", "&#x27;") in page and "No fault was found" not in page
+    assert "Size full. The load was 29.4 at the start and 3 at the end, on 2 cores." in page
 
 
 def test_wrong_results_failed_labs_and_bad_health_are_named() -> None:
@@ -219,6 +254,18 @@ def test_equal_records_are_the_same(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert printed.endswith("\nThe same within the noise.\n")
     assert "A: one, 2026-11-01" in printed and "B: two, " in printed
     assert f"amd 0\t{PRODUCT}\t100\t100\tGFLOP/s\t1.00\t0.94 to 1.06\tsame\n" in printed
+
+
+def test_a_record_is_not_compared_with_itself(tmp_path: Path) -> None:
+    with pytest.raises(Card, match="the same record") as caught:
+        accept_compare.run(*write_both(tmp_path, record_of(), record_of()))
+    assert caught.value.code == 2
+
+
+def test_a_noisy_record_has_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noisy = record_of(card("amd 0", NOISY), card("amd 1", QUIET))
+    assert accept_compare.run(*write_both(tmp_path, record_of(), noisy)) == 0
+    assert "1 of 3 rows are too noisy to tell: repeat" in capsys.readouterr().out
 
 
 def test_a_slower_card_is_found_with_its_ratio(

@@ -86,3 +86,13 @@ def test_an_interrupted_container_ends_with_the_command_that_was_typed(clone: Cl
     assert ended.code == 130, ended
     assert "A training saves a checkpoint first." in ended.err
     assert ended.err.endswith(f"it:\n  invoke lab {lab} --runtime docker\n")
+
+
+def test_a_job_s_checkpoint_is_of_its_lab_and_no_older_than_its_script(outputs: Path) -> None:
+    save(outputs, "LLM08", "step-00000017", seconds_ago=5000)
+    save(outputs, "LLM10", "step-00000003", seconds_ago=5)
+    began = time.time() - 60
+    assert checkpoints.newest_step("LLM08", began) is None
+    assert checkpoints.newest_step("LLM08", began - 10_000) == 17
+    assert checkpoints.newest_step("LLM10", began) == 3
+    assert checkpoints.newest_step("LLM01-and-10-more", began) == 3, "any of its labs"

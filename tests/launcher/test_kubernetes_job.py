@@ -185,7 +185,8 @@ def test_the_printed_manifest_is_what_a_cluster_reads() -> None:
     ("words", "said"),
     [
         (("--stack", "tpu"), "--stack can't be 'tpu'"),
-        (("--gpus", "2"), "--stack cpu --gpus 2 isn't possible"),
+        (("--gpus", "2"), "The cpu stack uses no GPU."),
+        (("--claim", "Bad Claim"), "--claim can't be 'Bad Claim'"),
         (("--stack", "cuda", "--gpus", "all"), "--gpus all isn't possible"),
         (("--stack", "cuda", "--gpus", "0"), "--gpus 0 isn't possible"),
         (("--stack", "rocm"), "LABS_GFX isn't set"),

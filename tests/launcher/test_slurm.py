@@ -8,10 +8,11 @@ import signal
 import subprocess
 from pathlib import Path
 
-from launcher import slurm_lab
+from launcher import slurm_lab, slurm_reasons, slurm_refusals
 from launcher.cards import Card
 from launcher.lab_command import LabCommand
-from launcher.slurm_jobs import parse
+from launcher.slurm_jobs import Job, parse
+from launcher.slurm_script import AGAIN
 from tests.conftest import BIN, Clone
 from tests.kit.training.trainings import TRAINS, Training
 from tests.launcher.slurm_cluster import Cli, number_of, submitted
@@ -21,7 +22,8 @@ import pytest
 # Prints what Slurm and torch need to agree on, and waits for a file if its name was given.
 RANKS = """
 names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-seen = {name: os.environ.get(name) for name in (*names, "SLURMD_NODENAME", "OMP_NUM_THREADS")}
+slurm = ("SLURMD_NODENAME", "SRUN_CPUS_PER_TASK", "OMP_NUM_THREADS")
+seen = {name: os.environ.get(name) for name in (*names, *slurm)}
 shown = {name: one for name, one in os.environ.items() if "VISIBLE" in name or "ORDINAL" in name}
 os.write(1, (json.dumps({**seen, "shown": shown}) + "\\n").encode())
 """
@@ -96,8 +98,12 @@ def test_a_job_that_waits_says_why_and_a_detached_one_can_be_followed(cli: Cli) 
     two = submitted(second)
     second.wait_for(f"Job {two} waits in the queue (")
     listed = cli.run("jobs")
-    assert f"{one}\tllm-labs-LLM91\truns on n[1-2]" in listed.out
-    assert f"{two}\tllm-labs-LLM91\twaits in the queue" in listed.out
+    header, *rows = [line.split("\t") for line in listed.out.splitlines()]
+    assert header == ["job", "name", "time", "state"]
+    assert [int(row[0]) for row in rows] == sorted(int(row[0]) for row in rows)
+    states = {row[0]: (row[1], row[3]) for row in rows}
+    assert states[one] == ("llm-labs-LLM91", "runs on n[1-2]")
+    assert states[two][1].startswith("waits in the queue")
 
     again = cli.start("jobs", one)
     again.wait_for("begun")
@@ -148,6 +154,7 @@ def test_a_cancelled_job_is_a_card(cli: Cli) -> None:
     ended = running.ended()
     assert ended.code == 128 + signal.SIGTERM, ended
     assert "was cancelled" in ended.err and "Traceback" not in ended.err
+    assert "which starts from the beginning: no checkpoint was saved; its output: " in ended.err
 
 
 def test_a_job_outlives_a_restart_of_the_controller(cli: Cli) -> None:
@@ -185,7 +192,9 @@ def test_a_preempted_training_goes_on_from_its_checkpoint_bit_for_bit(cli: Cli) 
     number = number_of(running.text)
     before = len(running.text)
     cli.cluster.ask("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=true")
-    running.wait_for(lambda: f"Job {number} waits in the queue" in running.text[before:])
+    again = f"Job {number} was preempted and waits in the queue; Slurm starts it again in about two"
+    running.wait_for(lambda: again in running.text[before:])
+    cli.cluster.wait_for("queued job", lambda: cli.cluster.state(number) == "PENDING")
     # Slurm waits two minutes before it starts a job again.
     cli.cluster.ask("scontrol", "update", f"job={number}", "StartTime=now")
     cli.go()
@@ -228,23 +237,97 @@ def test_a_job_for_amd_gpus_gets_one_filter(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "why", "fix"),
     [
-        (("--partition", "nosuch"), "invalid partition specified"),
-        (("--nodes", "9"), "Slurm refuses the job"),
+        (("--partition", "nosuch"), "invalid partition specified: nosuch\n", "labs, urgent"),
+        (("--nodes", "9"), "not available", "partition labs: 2 nodes with 16 CPUs, 8000 MB"),
+        (("--slurm-options", "--mem=900G"), "Memory specification", "8000 MB and gpu:mi300x:8"),
+        (("--slurm-options", "--gres=xpu:1"), "Invalid generic resource", "sinfo -o '%R %G'"),
     ],
 )
-def test_a_job_that_slurm_refuses_is_a_card(cli: Cli, words: tuple[str, ...], says: str) -> None:
+def test_a_job_that_slurm_refuses_is_a_card_with_what_there_is(
+    cli: Cli, words: tuple[str, ...], why: str, fix: str
+) -> None:
+    scripts = set((cli.clone.outputs / "slurm").glob("*"))
     ended = cli.lab("pass", *words).ended()
     assert ended.code == 3, ended
-    assert says in ended.err and "fix: sinfo" in ended.err and "Traceback" not in ended.err
-    assert "waits" not in cli.run("jobs").out
+    assert "what: Slurm refuses the job." in ended.err and "Traceback" not in ended.err
+    assert why in ended.err and fix in ended.err.partition("fix: ")[2], ended.err
+    assert "sbatch: error" not in ended.err
+    assert set((cli.clone.outputs / "slurm").glob("*")) == scripts, "no script is left"
+
+
+def test_a_job_that_slurm_refused_is_not_listed(cli: Cli) -> None:
+    before = cli.run("jobs").out.splitlines()
+    assert cli.lab("pass", "--nodes", "9").ended().code == 3
+    assert "BadConstraints" in cli.cluster.ask("squeue", "--states=all", "-h", "-o", "%r")
+    assert len(cli.run("jobs").out.splitlines()) <= len(before)
+
+
+def test_a_job_that_can_never_start_is_a_card_and_stays_in_the_queue(cli: Cli) -> None:
+    """The partition's MaxTime is an hour."""
+    ended = cli.lab("pass", "--time", "2:00:00").ended()
+    number = number_of(ended.err)
+    try:
+        assert ended.code == 3, ended
+        assert f"what: Job {number} can't start: PartitionTimeLimit." in ended.err
+        assert f"fix: scancel {number}, then the same command with a shorter --time" in ended.err
+        assert cli.cluster.state(number) == "PENDING"
+    finally:
+        cli.cluster.ask("scancel", number)
+
+
+def test_a_held_job_is_a_card_until_it_is_released(cli: Cli) -> None:
+    ended = cli.lab("print('released')", "--slurm-options", "--hold").ended()
+    number = number_of(ended.err)
+    assert ended.code == 3 and f"what: Job {number} is held." in ended.err, ended
+    assert f"fix: scontrol release {number}, then invoke jobs {number}" in ended.err
+    cli.cluster.ask("scontrol", "release", number)
+    followed = cli.run("jobs", number)
+    assert followed.code == 0 and "released" in followed.out, followed
+
+
+def test_a_node_that_does_not_share_the_clone_s_file_system_is_named(cli: Cli) -> None:
+    """On n1 the clone's outputs/ is an empty folder, or one with an earlier job's output."""
+    outputs = cli.clone.outputs
+    own = f"mount -t tmpfs tmpfs {outputs} && mkdir {outputs}/slurm && exec slurmd -N n1"
+    cli.cluster.kill("n1")
+    cli.cluster.ask("unshare", "--mount", "sh", "-c", own)
+    try:
+        ended = cli.lab("pass", "--slurm-options", "--nodelist=n1").ended()
+    finally:
+        cli.cluster.kill("n1")
+        cli.cluster.ask("slurmd", "-N", "n1")
+    number = number_of(ended.err)
+    assert ended.code == 3, ended
+    assert f"what: Job {number} ended and wrote no output here." in ended.err
+    assert f"why: Its node n1 doesn't see {outputs}/slurm" in ended.err
+    assert "fix: clone into a folder that they share, then submit again" in ended.err
+
+
+def test_the_cpus_of_a_task_are_those_of_its_process(cli: Cli) -> None:
+    ended = cli.lab(RANKS, "--processes", "2", "--slurm-options", "--cpus-per-task=3").ended()
+    assert ended.code == 0, ended
+    ranks = [json.loads(line) for line in ended.out.strip().splitlines()]
+    assert [one["OMP_NUM_THREADS"] for one in ranks] == ["3", "3"]
+    assert [one["SRUN_CPUS_PER_TASK"] for one in ranks] == ["3", "3"]
+
+
+def test_without_a_controller_a_submission_says_so(cli: Cli) -> None:
+    lab = cli.clone.bare_lab("pass")
+    settings = cli.cluster.folder / "nobody.conf"
+    text = (cli.cluster.folder / "slurm.conf").read_text()
+    settings.write_text(re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1\nMessageTimeout=2", text))
+    ended = cli.start("lab", lab, "--on", "slurm", SLURM_CONF=str(settings)).ended()
+    assert ended.code == 3 and "what: Slurm doesn't respond." in ended.err, ended
+    assert f"fix: scontrol ping; when it is up: invoke lab {lab} --on slurm" in ended.err
 
 
 def test_an_unknown_job_is_a_card(cli: Cli) -> None:
     ended = cli.run("jobs", "99999")
     assert ended.code == 3 and "Slurm doesn't know job 99999" in ended.err, ended
-    assert cli.run("jobs", "twelve").code == 2
+    wrong = cli.run("jobs", "twelve")
+    assert wrong.code == 2 and "fix: invoke jobs lists them" in wrong.err, wrong
 
 
 # Without a cluster
@@ -259,14 +342,18 @@ def test_an_unknown_job_is_a_card(cli: Cli) -> None:
         ({"nodes": "2", "gpus": "2", "processes": "2", "stack": "cuda"}, 2, "can't be 2"),
         ({"gpus": "all"}, 2, "--gpus can't be 'all'"),
         ({"gpus": "0,1"}, 2, "--gpus can't be '0,1'"),
-        ({"gpus": "8", "stack": "cpu"}, 3, "The stack of the nodes' GPUs isn't known"),
-        ({"gpus": "8", "stack": "rocm"}, 3, "The stack of the nodes' GPUs isn't known"),
+        ({"gpus": "8", "stack": "cpu"}, 2, "The cpu stack uses no GPU"),
+        ({"gpus": "8", "stack": "rocm"}, 3, "The target of the nodes' AMD GPUs isn't known"),
+        ({"time": "nonsense"}, 2, "--time can't be 'nonsense'"),
+        ({"time": "3h"}, 2, "--time can't be '3h'"),
         ({"stack": "tpu"}, 2, "--stack can't be 'tpu'"),
         ({"runtime": "moon"}, 2, "--runtime can't be 'moon'"),
         ({"slurm_options": "'open"}, 2, "--slurm-options can't be"),
         ({"account": "a\nb"}, 2, "--account can't be"),
         ({"partition": 'a"b'}, 2, "--partition can't be"),
-        ({"on": ""}, 2, "--on can't be ''"),
+        ({"on": "", "partition": "gpu"}, 2, "--partition needs --on slurm"),
+        ({"on": "", "slurm_options": "--mem=1G"}, 2, "--slurm-options needs --on slurm"),
+        ({"on": ""}, 2, "--detach needs --on slurm"),
         ({"on": "moon"}, 2, "--on can't be 'moon'"),
     ],
 )
@@ -284,9 +371,11 @@ def test_an_impossible_request_is_a_card(
 
 
 def test_an_option_of_slurm_alone_is_refused(clone: Clone) -> None:
-    ended = clone.invoke("lab", clone.bare_lab("pass"), "--nodes", "2")
+    lab = clone.bare_lab("pass")
+    ended = clone.invoke("lab", lab, "--nodes", "2", "--", "--word", "a b")
     assert ended.code == 2, ended
-    assert "--on is one of slurm" in ended.err
+    assert "what: --nodes needs --on slurm." in ended.err
+    assert f"fix: invoke lab {lab} --nodes 2 --on slurm -- --word 'a b'" in ended.err
 
 
 def test_a_machine_without_slurm_is_a_card(clone: Clone, tmp_path: Path) -> None:
@@ -314,3 +403,54 @@ def test_the_script_is_valid_for_a_shell(clone: Clone) -> None:
     checked = subprocess.run(command, input=dry.out, text=True, capture_output=True)
     assert checked.returncode == 0, checked.stdout
     assert shlex.split(dry.out, comments=True)
+
+
+@pytest.mark.parametrize(
+    "time", ["", "30", "0", "30:00", "2:00:00", "1-12", "1-12:00:00", "UNLIMITED"]
+)
+def test_a_time_limit_that_slurm_reads_is_accepted(time: str) -> None:
+    slurm_refusals.refuse_time(time)
+
+
+@pytest.mark.parametrize(
+    ("reason", "what"),
+    [
+        ("PartitionNodeLimit", "Job 7 can't start: PartitionNodeLimit."),
+        ("QOSMaxCpuPerJobLimit", "Job 7 can't start: QOSMaxCpuPerJobLimit."),
+        ("AssocMaxWallDurationPerJobLimit", "can't start"),
+        ("JobHeldAdmin", "Job 7 is held."),
+    ],
+)
+def test_a_reason_that_does_not_end_by_itself_is_a_card(reason: str, what: str) -> None:
+    card = slurm_reasons.why_never("7", reason)
+    assert card is not None and what in card.what
+    assert "scancel 7" in card.fix
+
+
+@pytest.mark.parametrize(
+    "reason", ["Resources", "Priority", "AssocGrpCpuLimit", "QOSMaxJobsPerUserLimit", "BeginTime"]
+)
+def test_a_reason_that_ends_when_other_jobs_do_is_waited_for(reason: str) -> None:
+    assert slurm_reasons.why_never("7", reason) is None
+
+
+def test_a_printed_script_names_no_file_that_was_never_written(clone: Clone) -> None:
+    dry = clone.invoke("--dry", "lab", clone.bare_lab("pass"), "--on", "slurm")
+    assert dry.code == 0 and ".sbatch" not in dry.out, dry
+    assert f"mkdir -p {clone.outputs}/slurm && sbatch FILE" in dry.out
+    assert not (clone.outputs / "slurm").exists()
+
+
+def test_a_training_that_stopped_as_asked_did_not_fail() -> None:
+    job = Job("7", "llm-labs-LLM10", "FAILED", exit_status=130, script=Path("/a b.sbatch"))
+    assert job.description == "stopped as asked; to continue: sbatch '/a b.sbatch'"
+    assert Job("7", "llm-labs-LLM10", "FAILED", exit_status=1).description == "ended: FAILED"
+
+
+def test_a_preempted_job_does_not_read_like_a_sick_node(tmp_path: Path) -> None:
+    log = tmp_path / "7.log"
+    log.write_text("step 1\nslurmstepd: error: *** JOB 7 ON n1 CANCELLED DUE TO PREEMPTION ***\n")
+    ending = Job("7", "llm-labs-LLM10", "COMPLETING", nodes="n1", log=log, restarts=1)
+    assert ending.description.startswith("was preempted and waits in the queue; Slurm starts it")
+    log.write_text(f"{log.read_text()}{AGAIN}\nstep 2\n")
+    assert ending.description.startswith("is ending; Slurm waits for n1")

@@ -203,7 +203,7 @@ def test_two_users_have_jobs_at_once_and_neither_can_write_into_the_other_s_clon
     number = submitted(second)
     second.wait_for("waits in the queue (Resources)")
     listed = start(bob, his, "jobs").ended().out
-    assert [line.split("\t")[0] for line in listed.splitlines()] == [number], "only his own"
+    assert [line.split("\t")[0] for line in listed.splitlines()] == ["job", number], "only his own"
 
     refused = start(bob, hers, *lab).ended()
     assert refused.code == 3 and "can't be written" in refused.err, refused

@@ -1,0 +1,68 @@
+"""Why sbatch refuses a job, and what to change."""
+
+import re
+import shlex
+import sys
+from collections.abc import Callable
+
+from launcher.cards import WRONG_USAGE, Card
+from launcher.slurm_script import SlurmOptions
+from launcher.task_words import typed_command
+
+UNREACHABLE = re.compile("unable to contact slurm controller|timed out|connect", re.IGNORECASE)
+TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}|unlimited|infinite", re.IGNORECASE)
+_PREFIX = "sbatch: error: "
+Ask = Callable[[list[str]], str]
+
+
+def refuse_time(time: str) -> None:
+    """Refuse a time limit that Slurm can't read; "" is none.
+
+    Raises:
+        Card: If it can't be read.
+    """
+    if time and not TIME.fullmatch(time):
+        why = "A time limit is 30 (minutes), 2:00:00 (hours) or 1-12:00:00 (days and hours)."
+        raise Card(f"--time can't be {time!r}.", why, "--time 2:00:00", WRONG_USAGE)
+
+
+def card(errors: str, options: SlurmOptions, ask: Ask) -> Card:
+    """Return the card for what sbatch printed.
+
+    Args:
+        errors: The lines that sbatch printed.
+        options: The options of the job.
+        ask: Runs a command of Slurm, and returns its output, or "".
+    """
+    why = "\n".join(line.removeprefix(_PREFIX) for line in errors.splitlines())
+    if UNREACHABLE.search(why):
+        again = typed_command(sys.argv[1:])
+        return Card("Slurm doesn't respond.", why, f"scontrol ping; when it is up: {again}")
+    return Card("Slurm refuses the job.", why, _fix(why, options, ask))
+
+
+def _fix(why: str, options: SlurmOptions, ask: Ask) -> str:
+    if "artition name" in why or "invalid partition" in why:
+        names = sorted(set(ask(["sinfo", "-h", "-o", "%R"]).split()))
+        return f"--partition with one of: {', '.join(names)}"
+    if "ccount" in why:
+        return "--account with one of: sacctmgr show associations user=$USER format=account"
+    if "gres" in why:
+        return "without --gpus; sinfo -o '%R %G' lists the GPUs of each partition"
+    if "ode configuration" in why or "ode count" in why or "emory" in why:
+        return _what_there_is(options, ask)
+    return "sinfo shows what the cluster has; invoke lab --help lists the options"
+
+
+def _what_there_is(options: SlurmOptions, ask: Ask) -> str:
+    """Return what the partition's nodes have."""
+    chosen = ["-p", options.partition] if options.partition else []
+    command = ["sinfo", "-h", "-o", "%R|%D|%c|%m|%G", *chosen]
+    rows = [row.split("|") for row in ask(command).splitlines() if row.count("|") == 4]
+    if not rows:
+        return f"{shlex.join(command)} shows what the cluster has"
+    have = "; ".join(
+        f"partition {name}: {nodes} nodes with {cpus} CPUs, {memory} MB and {gres}"
+        for name, nodes, cpus, memory, gres in rows
+    ).replace(" and (null)", " and no GPU")
+    return f"ask for what there is: {have}"
