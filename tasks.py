@@ -78,7 +78,7 @@ def _exit_with(action: Callable[["Interrupts"], int | None]) -> None:
         "list": "list the experiments of a lab, and run nothing",
         "stack": STACK,
         "runtime": LAB_RUNTIME,
-        "gpus": "all, none, a count (2) or a list (0,2); default 1 (with --on slurm: none); a process each",
+        "gpus": "all, none, a count (2) or a list (0,2); default 1, in Slurm 0; a process each",
         "wait": "wait while other users hold the GPUs",
         "only": "run one experiment: a name from --list",
         "size": "tiny (default on a CPU), small (default on a GPU), full",
