@@ -9,7 +9,7 @@ show_notes() {
     if [ -s /tmp/notes ]; then cat /tmp/notes; fi
     { read -r when && read -r text; } 2>/dev/null </opt/labs/class/message.txt
     if [ -n "$text" ] && [ "$when" != "$seen_message" ]; then
-        printf '\e[1m%s Your teacher: %s\e[0m\n' "${when:11:5}" "$text"
+        printf '\e[1m%s UTC Your teacher: %s\e[0m\n' "${when:11:5}" "$text"
     fi
     seen_message=$when
 }

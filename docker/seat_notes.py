@@ -6,6 +6,7 @@ notes, and seat.bashrc shows them in the terminal.
 
 import json
 import os
+import re
 import threading
 import time
 from contextlib import suppress
@@ -21,12 +22,16 @@ from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.utils import url_path_join
 from tornado.web import authenticated
 
-FOLDERS = (Path("/lab/work"), Path("/lab/outputs"))
+HOME = Path("/lab")
+FOLDERS = (HOME / "work", HOME / "outputs")
 FILE = Path("/tmp/notes")  # seat.bashrc shows it above each prompt
 WARN_FROM = 0.8
 SECONDS_BETWEEN = 20
 SECONDS_BEFORE_THE_END = 900
 NAME = "llm-labs-notes"
+SHOWN = 3  # of the largest files and folders
+MOST_DEPTH = 4  # of those: work/a/b/c
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d):\d\dZ")
 
 
 class Usage:
@@ -35,6 +40,7 @@ class Usage:
     def __init__(self, quota: int) -> None:
         self.quota = quota
         self.used = 0
+        self.sizes: dict[Path, int] = {}  # of files and folders, with all that is in them
 
     @property
     def full(self) -> bool:
@@ -44,11 +50,16 @@ class Usage:
     def measure(self) -> None:
         """Add up the learner's files."""
         total = 0
+        sizes: dict[Path, int] = {}
         for folder, _, names in chain.from_iterable(map(os.walk, FOLDERS)):
             for name in names:
+                path = Path(folder, name)
                 with suppress(FileNotFoundError):
-                    total += Path(folder, name).lstat().st_blocks * 512
+                    size = path.lstat().st_blocks * 512
+                    total += size
+                    _add(sizes, path.relative_to(HOME), size)
         self.used = total
+        self.sizes = sizes
 
     @property
     def note(self) -> str:
@@ -58,7 +69,33 @@ class Usage:
         text = f"Your files take {self.used / 2**20:,.1f} of {self.quota / 2**20:,.1f} MB. "
         if self.full:
             text += "Nothing more can be saved, and a seat that goes on writing is stopped. "
-        return text + "Remove old runs: du -sm outputs/*/*"
+        largest = ", ".join(f"{path} {size / 2**20:,.0f} MB" for path, size in _largest(self.sizes))
+        return f"{text}The largest: {largest}. Remove what you don't need: rm -r FILE"
+
+
+def _add(sizes: dict[Path, int], path: Path, size: int) -> None:
+    """Add the size of a file to it and to the folders above it."""
+    for depth in range(2, min(len(path.parts), MOST_DEPTH) + 1):
+        part = Path(*path.parts[:depth])
+        sizes[part] = sizes.get(part, 0) + size
+
+
+def _largest(sizes: dict[Path, int]) -> list[tuple[Path, int]]:
+    """Return the largest files and folders, the largest first.
+
+    A folder of which one file or folder takes more than half is left out: that one is named.
+    """
+    main = {
+        path.parent: path
+        for path, size in sizes.items()
+        if len(path.parts) > 2 and size > sizes[path.parent] / 2
+    }
+    found: list[tuple[Path, int]] = []
+    for path in [path for path in sizes if len(path.parts) == 2]:
+        while path in main:
+            path = main[path]
+        found.append((path, sizes[path]))
+    return sorted(found, key=lambda entry: (-entry[1], entry[0]))[:SHOWN]
 
 
 @dataclass(frozen=True)
@@ -88,7 +125,7 @@ class Seat:
         left = self.started + self.longest - now
         if not self.longest or left > min(SECONDS_BEFORE_THE_END, self.longest / 4):
             return ""
-        at = time.strftime("%H:%M", time.localtime(time.time() + left))
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + left))
         return (
             f"This seat stops at {at}. Save your work: files stay, variables are lost. "
             "Afterwards you can start the seat again."
@@ -104,14 +141,19 @@ class Seat:
             self.usage.measure()
             with suppress(OSError):  # /tmp may be full, and the learner's own
                 notes = self.notes(time.monotonic()).values()
-                FILE.write_text("".join(f"{note}\n" for note in notes))
+                FILE.write_text("".join(f"{_in_utc(note)}\n" for note in notes))
             time.sleep(SECONDS_BETWEEN)
+
+
+def _in_utc(note: str) -> str:
+    """Return a note for the terminal, which doesn't know the learner's time zone."""
+    return _TIME.sub(r"\1 UTC", note)
 
 
 def _teacher_s_note() -> dict[str, str]:
     """Return the teacher's message by its time, if there is one."""
     when, text = classroom.message()
-    return {when: f"{when[11:16]} Your teacher: {text}"} if text else {}
+    return {when: f"{when} Your teacher: {text}"} if text else {}
 
 
 def start(quota: int, longest: int) -> Seat:

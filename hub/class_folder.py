@@ -21,7 +21,7 @@ def write_message(workshop: Path, text: str, now: float) -> None:
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     line = " ".join(line.split())[:LONGEST_MESSAGE]
     if line:
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now))
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
         _write(workshop, classroom.MESSAGE, f"{when}\n{line}\n")
     else:
         (workshop / CLASS / classroom.MESSAGE).unlink(missing_ok=True)

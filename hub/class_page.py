@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import docker
-from hub import archive, class_folder, class_view, handout, learners, networks, state
+from hub import archive, class_folder, class_view, handout, learners, networks, seat_ends, state
 from hub.quota import Growth
 from hub.steady_clock import use_steady_clock
 from labs.course import classroom
@@ -48,7 +48,9 @@ async def stop_growing_seats(growth):
     """Stop the seats whose learners fill the disk."""
     working = [user["name"] for user in await users() if user["servers"]]
     for name in await asyncio.to_thread(growth.too_much, state.WORKSHOP, working):
-        app_log.warning("Stopping the seat of %s: beyond the quota, or closing folders", name)
+        reason = growth.reason(name)
+        app_log.warning("Stopping the seat of %s: %s", name, reason)
+        seat_ends.record(state.WORKSHOP, name, reason, time.time())
         await ask_hub(f"/users/{name}/server", "DELETE")
 
 

@@ -1,6 +1,8 @@
 """Stop seats that have reached a time limit: jupyterhub-idle-culler, a service of the hub."""
 
-from hub import state
+import time
+
+from hub import seat_ends, state
 from hub.seat_times import SeatTimes
 from hub.steady_clock import use_steady_clock
 from hub.time_limits import seconds_between_reports
@@ -15,7 +17,11 @@ def main():
     times = SeatTimes(settings.idle, settings.longest)
 
     def is_over(*, inactive, server, **_):
-        return times.is_over(inactive=inactive, server=server)
+        reason = times.reason_to_stop(inactive=inactive, server=server)
+        if reason:
+            name = server["url"].rstrip("/").rpartition("/")[2]
+            seat_ends.record(state.WORKSHOP, name, reason, time.time())
+        return bool(reason)
 
     use_steady_clock()
     options = {

@@ -2,11 +2,12 @@
 
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import docker
-from hub import class_folder, networks, state, time_limits
+from hub import class_folder, networks, seat_ends, state, time_limits
 from hub.authenticator import WorkshopAuthenticator
 from hub.seat_leases import RunningSeat
 from hub.spawner import HUB_CONTAINER, SECONDS_TO_START, SeatSpawner, leases, workshop
@@ -78,7 +79,9 @@ c.JupyterHub.default_url = first_page
 c.JupyterHub.template_paths = ["/lab/hub/pages"]
 c.JupyterHub.template_vars = {
     "announcement_login": settings.title,
-    "announcement": time_limits.describe(settings.idle, settings.longest),
+    "seat_times": time_limits.describe(settings.idle, settings.longest),
+    "seats": settings.seats,
+    "end_of_seat": partial(seat_ends.read, state.WORKSHOP),
     "seats_have_gpus": leases is not None,
 }
 c.JupyterHub.active_server_limit = settings.seats

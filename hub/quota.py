@@ -32,6 +32,14 @@ class Growth:
         self.before = used
         return growing
 
+    def reason(self, name: str) -> str:
+        """Return why the seat of a learner is stopped, for the learner."""
+        size = self.before.get(name)
+        if size is None:
+            return "your files can't be measured: a folder is closed, or too deep in others."
+        used = f"{size / 2**20:,.0f} of {self.quota / 2**20:,.0f} MB"
+        return f"your files take {used}. Start it, then delete files."
+
     def _grows(self, name: str, size: int | None) -> bool:
         if size is None:
             return True

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hub.time_limits import in_words
+
 
 @dataclass
 class SeatTimes:
@@ -30,10 +32,10 @@ class SeatTimes:
         default_factory=dict[tuple[str, str], tuple[str, float]]
     )
 
-    def is_over(
+    def reason_to_stop(
         self, *, inactive: timedelta, server: dict[str, Any], now: datetime | None = None
-    ) -> bool:
-        """Return whether a seat is to be stopped.
+    ) -> str:
+        """Return why a seat is to be stopped, or "".
 
         Args:
             inactive: The time since its last activity, by the wall clock.
@@ -46,7 +48,13 @@ class SeatTimes:
         age = self._seconds_since(server, "started", started, max(0.0, age))
         unused = self._seconds_since(server, "last_activity", server["last_activity"] or started)
         unused = min(unused, inactive.total_seconds())
-        return 0 < self.longest <= age or 0 < self.idle <= unused
+        if 0 < self.longest <= age:
+            return f"it had run for {in_words(self.longest)}. Your files are saved. Start it again."
+        if 0 < self.idle <= unused:
+            return (
+                f"nobody used it for {in_words(self.idle)}. Your files are saved. Start it again."
+            )
+        return ""
 
     def _seconds_since(
         self, server: dict[str, Any], name: str, value: str, seconds_before: float = 0

@@ -5,7 +5,7 @@ import os
 import socket
 from dataclasses import replace
 
-from hub import learners, networks, seats, state
+from hub import learners, networks, seat_ends, seats, state
 from hub.seat_leases import SeatLeases
 from hub.waiting_line import WaitingLine
 from launcher.hub_folder import LABEL
@@ -34,6 +34,7 @@ class SeatSpawner(DockerSpawner):
 
     async def start(self):
         """Wait for GPUs if the seat needs some, then start it."""
+        seat_ends.forget(state.WORKSHOP, self.learner)
         if line is None:
             return await super().start()
         # A hub that was killed in this method leaves a container, which holds GPUs.

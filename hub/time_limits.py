@@ -22,9 +22,9 @@ def describe(idle: int, longest: int) -> str:
     """
     reasons: list[str] = []
     if idle:
-        reasons.append(f"when nobody has used it for {_in_words(idle)}")
+        reasons.append(f"when nobody has used it for {in_words(idle)}")
     if longest:
-        reasons.append(f"{_in_words(longest)} after its start")
+        reasons.append(f"{in_words(longest)} after its start")
     if not reasons:
         return ""
     return (
@@ -33,6 +33,7 @@ def describe(idle: int, longest: int) -> str:
     )
 
 
-def _in_words(seconds: int) -> str:
+def in_words(seconds: int) -> str:
+    """Return a time limit in hours or minutes."""
     number, unit = (seconds // 3600, "hour") if seconds % 3600 == 0 else (seconds // 60, "minute")
     return f"{number} {unit}{'' if number == 1 else 's'}"

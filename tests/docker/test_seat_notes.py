@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = DOCKER_FOLDER / "seat_lab" / "static" / "notes.js"
 ADDRESS = "http://seat.test/user/ada/lab"
-MESSAGE = {"id": "2026-11-29T10:00:00", "text": "10:00 Your teacher: <b>Open</b> LLM06."}
+MESSAGE = {"id": "2026-11-29T10:00:00Z", "text": "Your teacher: <b>Open</b> LLM06."}
 QUOTA = {"id": "quota", "text": "Your files take 17 of 20 MB."}
 BARS = ".llm-labs-notes > div"
 # As JupyterLab does: load the extension, get its plugin, and activate it.
@@ -28,16 +28,22 @@ class Seat:
     def __init__(self, page: Any) -> None:
         self.page = page
         self.notes: list[dict[str, str]] | None = []
+        self.end = ""  # of a seat that the hub has stopped, on the hub's page
         self.tokens: list[str] = []
         page.route("**/*", self._reply)
 
     def _reply(self, route: Any) -> None:
+        if route.request.url.endswith("/hub/user/ada/lab"):
+            route.fulfill(status=424, body=self.end, content_type="text/html")
+            return
         if not route.request.url.endswith("/llm-labs-notes"):
             cookie = {"Set-Cookie": "_xsrf=a-token; Path=/user/ada/"}
             route.fulfill(body="<title>a</title>", content_type="text/html", headers=cookie)
             return
         self.tokens.append(route.request.headers["x-xsrftoken"])
-        if self.notes is None:
+        if self.end:
+            route.fulfill(status=302, headers={"Location": "/hub/user/ada/llm-labs-notes"})
+        elif self.notes is None:
             route.fulfill(status=503, body="gone")
         else:
             route.fulfill(json=self.notes)
@@ -50,15 +56,15 @@ class Seat:
     def look(self, notes: list[dict[str, str]] | None) -> list[str]:
         """Return the notes that the page shows once it has asked for these."""
         self.notes = notes
-        with self.page.expect_response("**/llm-labs-notes"):
+        with self.page.expect_request("**/llm-labs-notes"):
             self.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-        self.page.wait_for_timeout(100)
+        self.page.wait_for_timeout(300)
         return self.page.locator(f"{BARS} > span").all_text_contents()
 
 
 @pytest.fixture
 def seat(browser: Any) -> Iterator[Seat]:
-    context = browser.new_context()
+    context = browser.new_context(timezone_id="Asia/Tokyo", locale="en-GB")
     opened = Seat(context.new_page())
     opened.open()
     yield opened
@@ -87,6 +93,24 @@ def test_a_note_that_was_dismissed_comes_back_only_after_it_was_gone(seat: Seat)
 def test_a_server_that_is_gone_leaves_the_notes_as_they_are(seat: Seat) -> None:
     seat.look([MESSAGE])
     assert seat.look(None) == [MESSAGE["text"]]
+
+
+def test_a_time_is_shown_in_the_time_zone_of_the_browser(seat: Seat) -> None:
+    note = {"id": "end", "text": "This seat stops at 2026-11-29T23:51:07Z. Save your work."}
+    assert seat.look([note]) == ["This seat stops at 08:51. Save your work."]
+
+
+def test_a_seat_that_the_hub_stopped_says_why_and_when(seat: Seat) -> None:
+    seat.look([MESSAGE])
+    time = '<time datetime="2026-11-29T23:51:07Z">23:51 UTC</time>'
+    seat.end = f'<p id="end-of-seat">Your seat was stopped at\n {time}: your files take 145 MB.</p>'
+    assert seat.look([]) == ["Your seat was stopped at 08:51: your files take 145 MB."]
+
+
+def test_a_seat_that_ended_for_an_unknown_reason_keeps_its_notes(seat: Seat) -> None:
+    seat.look([MESSAGE])
+    seat.end = "<p>Your seat isn't running.</p>"
+    assert seat.look([]) == [MESSAGE["text"]]
 
 
 def test_the_package_names_the_script(seat: Seat) -> None:

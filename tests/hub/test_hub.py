@@ -388,9 +388,10 @@ def test_a_full_quota_is_told_and_refuses_to_save(hub: Hub) -> None:
         assert time.monotonic() < deadline
         time.sleep(2)
     (in_jupyterlab,) = ben.ask("/user/ben/llm-labs-notes").json
-    assert in_jupyterlab["id"] == "full" and "Remove old runs" in in_jupyterlab["text"]
+    assert in_jupyterlab["id"] == "full"
+    assert "The largest: outputs/large 10 MB" in in_jupyterlab["text"]
     refused = ben.ask("/user/ben/api/contents/work/more.txt", file, "PUT")
-    assert refused.status == 507 and "Remove old runs" in refused.text
+    assert refused.status == 507 and "rm -r FILE" in refused.text
     shown = ben.type_in_terminal("rm outputs/large; echo e''nd", "end\r\n")
     assert "Your files take 1" in shown
     assert ben.ask("/user/ben/api/contents/work/more.txt", file, "PUT").status == 201

@@ -164,7 +164,8 @@ def test_an_unused_seat_ends_and_a_used_one_goes_on(hub: FaultyHub) -> None:
     assert hub.seats()["ada"].id == before
     page = ben.ask("/user/ben/lab")
     assert page.status == 424
-    assert "A seat is stopped when nobody has used it for 1 minute" in page.text
+    assert "Your seat was stopped at" in page.text
+    assert "nobody used it for 1 minute. Your files are saved." in page.text
     assert hub.enter("ben").ask("/user/ben/api/contents/work/mine.txt").json["content"] == "kept"
 
 

@@ -44,7 +44,7 @@ class Server:
     def _is_over_now(self) -> bool:
         last: Any = self.model["last_activity"] or self.model["started"]
         inactive = self.wall - datetime.fromisoformat(last)
-        return self.times.is_over(inactive=inactive, server=self.model, now=self.wall)
+        return bool(self.times.reason_to_stop(inactive=inactive, server=self.model, now=self.wall))
 
 
 def test_an_unused_seat_ends_and_a_used_one_goes_on_to_the_longest_time() -> None:
@@ -106,6 +106,16 @@ def test_a_new_seat_of_the_same_learner_begins_anew() -> None:
 
 def test_a_seat_in_use_reports_several_times_within_the_idle_time() -> None:
     assert [seconds_between_reports(idle) for idle in (0, 60, 3600)] == [60, 15, 60]
+
+
+def test_the_reason_names_the_limit_that_was_reached() -> None:
+    times = SeatTimes(HOUR, 12 * HOUR, lambda: 0.0)
+    model = {"url": "/user/ada/", "started": START.isoformat(), "last_activity": None}
+    late = START + timedelta(hours=12)
+    reason = times.reason_to_stop(inactive=timedelta(), server=model, now=late)
+    assert reason.startswith("it had run for 12 hours.")
+    young = {**model, "url": "/user/ben/"}
+    assert times.reason_to_stop(inactive=timedelta(), server=young, now=START) == ""
 
 
 def test_both_limits_are_named_in_hours_or_minutes() -> None:

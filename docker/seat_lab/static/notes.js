@@ -1,6 +1,8 @@
 // Show notes in JupyterLab until the learner dismisses them: the teacher's message, a quota that is
 // nearly used up, the end of the seat. docker/seat_notes.py says which.
 //
+// Times in ISO format are shown in the browser's time zone.
+//
 // JupyterLab loads this file as a prebuilt extension, so it needs no build. It uses nothing of
 // JupyterLab but the address of the server.
 "use strict";
@@ -8,7 +10,7 @@
   const NAME = "llm-labs-notes";
   const SECONDS_BETWEEN = 4;
   const STYLE = `
-    .${NAME} { position: fixed; z-index: 10000; bottom: 2.5rem; left: 50%; width: max-content;
+    .${NAME} { position: fixed; z-index: 10001; bottom: 2.5rem; left: 50%; width: max-content;
       max-width: min(44rem, 94vw); transform: translateX(-50%); }
     .${NAME} > div { display: flex; gap: 1rem; align-items: start; margin-top: .5rem;
       padding: .6rem .8rem; border: 2px solid var(--jp-brand-color1); border-radius: 4px;
@@ -19,9 +21,14 @@
       border: 1px solid var(--jp-border-color0); border-radius: 3px; cursor: pointer;
       white-space: nowrap; }`;
 
+  const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g;
+  const localTime = (time) =>
+    new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+
   class Notes {
     constructor(base) {
       this.url = `${base}${NAME}`;
+      this.page = `/hub${base}lab`;
       this.key = `${NAME}:${base}`; // one browser may have known several learners
       this.box = document.createElement("div");
       this.box.className = NAME;
@@ -38,13 +45,25 @@
       try {
         const token = document.cookie.match(/\b_xsrf=([^;]*)/)?.[1] ?? "";
         const headers = { "X-XSRFToken": token };
-        const reply = await fetch(this.url, { headers, cache: "no-store", redirect: "error" });
-        if (!reply.ok) return;
-        notes = await reply.json();
+        const reply = await fetch(this.url, { headers, cache: "no-store", redirect: "manual" });
+        // The hub redirects what it gets for a seat that is stopped.
+        if (reply.type === "opaqueredirect") notes = await this.end();
+        else if (reply.ok) notes = await reply.json();
       } catch {
         return; // JupyterLab itself reports a server that is gone
       }
-      this.show(notes);
+      if (notes) this.show(notes);
+    }
+
+    // Why the hub stopped this seat, from the hub's page of it.
+    async end() {
+      const reply = await fetch(this.page, { headers: { Accept: "text/html" }, cache: "no-store" });
+      const page = new DOMParser().parseFromString(await reply.text(), "text/html");
+      const end = page.getElementById("end-of-seat");
+      if (!end) return null;
+      const time = end.querySelector("time");
+      time.textContent = time.dateTime;
+      return [{ id: `end ${time.dateTime}`, text: end.textContent.replace(/\s+/g, " ").trim() }];
     }
 
     show(notes) {
@@ -71,8 +90,9 @@
         bar.append(document.createElement("span"), button);
         this.box.append(bar);
       }
-      const text = bar.firstElementChild;
-      if (text.textContent !== note.text) text.textContent = note.text;
+      const span = bar.firstElementChild;
+      const text = note.text.replace(TIME, localTime);
+      if (span.textContent !== text) span.textContent = text;
     }
 
     // The notes that the learner has dismissed, also before this page was loaded.

@@ -1,0 +1,76 @@
+"""Which files and folders a seat names when the quota is nearly used up; no server runs here."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from launcher import DOCKER_FOLDER
+
+import pytest
+
+MB = 2**20
+
+
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Import the module; Jupyter, which only the image has, is a stand-in."""
+    jupyter = {
+        "jupyter_core.paths": {"jupyter_runtime_dir": str},
+        "jupyter_server.base.handlers": {"JupyterHandler": object},
+        "jupyter_server.utils": {"url_path_join": str},
+        "tornado.web": {"authenticated": lambda function: function},
+    }
+    for name, contents in jupyter.items():
+        module = ModuleType(name)
+        module.__dict__.update(contents)
+        monkeypatch.setitem(sys.modules, name, module)
+    for name in ("jupyter_core", "jupyter_server", "jupyter_server.base", "tornado"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.syspath_prepend(str(DOCKER_FOLDER))
+    import seat_notes  # type: ignore[import-not-found]
+
+    monkeypatch.setattr(seat_notes, "HOME", tmp_path)
+    monkeypatch.setattr(seat_notes, "FOLDERS", (tmp_path / "work", tmp_path / "outputs"))
+    yield seat_notes
+    sys.modules.pop("seat_notes")
+
+
+def write(home: Path, name: str, size: int) -> None:
+    path = home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"1" * size)
+
+
+def note(notes: Any) -> str:
+    usage = notes.Usage(10 * MB)
+    usage.measure()
+    return usage.note
+
+
+def test_the_largest_files_are_named_wherever_they_are(notes: Any, tmp_path: Path) -> None:
+    write(tmp_path, "work/big", 6 * MB)
+    write(tmp_path, "outputs/LLM06/2026-01-01/model", 3 * MB)
+    write(tmp_path, "outputs/LLM06/2026-01-02/report.html", MB)
+    write(tmp_path, "work/data/a/b/c/d/deep.bin", 2 * MB)
+    text = note(notes)
+    assert (
+        "The largest: work/big 6 MB, outputs/LLM06/2026-01-01/model 3 MB, work/data/a/b 2" in text
+    )
+    assert text.endswith("rm -r FILE")
+
+
+def test_a_folder_of_many_files_is_named_as_one(notes: Any, tmp_path: Path) -> None:
+    for run in range(3):
+        write(tmp_path, f"outputs/LLM06/run-{run}/model", 3 * MB)
+    assert "The largest: outputs/LLM06 9 MB." in note(notes)
+
+
+def test_nothing_is_said_below_four_fifths_of_the_quota(notes: Any, tmp_path: Path) -> None:
+    write(tmp_path, "work/big", 7 * MB)
+    assert note(notes) == ""
+
+
+def test_a_terminal_names_its_time_zone(notes: Any) -> None:
+    assert notes._in_utc("at 2026-11-29T23:51:07Z. Save") == "at 23:51 UTC. Save"
