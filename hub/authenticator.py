@@ -1,7 +1,9 @@
 """Log in with a shared password or with the passwords of a course, on top of JupyterHub's own."""
 
+import time
 from secrets import compare_digest, token_hex
 
+from hub import presence, state
 from hub.client_address import client_address
 from hub.learners import clean_name
 from hub.tries import TRIES, Tries
@@ -33,7 +35,8 @@ class WorkshopAuthenticator(Authenticator):
         """Return the name if the password is right, else None; raise a message for the form."""
         name = clean_name(data["username"])
         if not is_allowed(name):
-            raise HTTPError(400, f"A name has {ALLOWED}. Choose another one.")
+            advice = "Ask your teacher for your name." if self.users else "Choose another one."
+            raise HTTPError(400, f"A name has {ALLOWED}. {advice}")
         is_teacher = name in self.admin_users
         source = _known_browser(handler, name) or _address(handler)
         if wait := self.tries.seconds_to_wait(source, name, is_teacher):
@@ -42,6 +45,7 @@ class WorkshopAuthenticator(Authenticator):
         if expected and compare_digest(data["password"].encode(), expected.encode()):
             self.tries.forget(source, name)
             _remember_browser(handler, name)
+            presence.record(state.WORKSHOP, name, time.time())
             return {"name": name, "admin": is_teacher}
         self.tries.add_wrong(source, name, is_teacher)
         return None

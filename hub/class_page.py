@@ -10,7 +10,17 @@ import time
 from pathlib import Path
 
 import docker
-from hub import archive, class_folder, class_view, handout, learners, networks, seat_ends, state
+from hub import (
+    archive,
+    class_folder,
+    class_view,
+    handout,
+    learners,
+    networks,
+    presence,
+    seat_ends,
+    state,
+)
 from hub.quota import Growth
 from hub.steady_clock import use_steady_clock
 from labs.course import classroom
@@ -46,7 +56,9 @@ async def users():
 
 async def stop_growing_seats(growth):
     """Stop the seats whose learners fill the disk."""
-    working = [user["name"] for user in await users() if user["servers"]]
+    known = await users()
+    presence.record_activities(state.WORKSHOP, known)
+    working = [user["name"] for user in known if user["servers"]]
     for name in await asyncio.to_thread(growth.too_much, state.WORKSHOP, working):
         reason = growth.reason(name)
         app_log.warning("Stopping the seat of %s: %s", name, reason)
@@ -73,6 +85,7 @@ def memory_of_seats():
 async def rows():
     """Return the rows of the table."""
     known = await users()
+    presence.record_activities(state.WORKSHOP, known)
     memory = await asyncio.to_thread(memory_of_seats)
     return await asyncio.to_thread(
         class_view.rows, state.WORKSHOP, known, memory, workshop.settings.teacher
@@ -101,7 +114,7 @@ class ForTheTeacher(HubOAuthenticated, RequestHandler):
             title=workshop.settings.title,
             seats=workshop.settings.seats,
             rows=table,
-            working=sum(row.seat == "works" for row in table),
+            running=sum(row.seat in ("works", class_view.READY) for row in table),
             archives=archives[::-1],
             note=note,
             message=classroom.message(state.WORKSHOP / CLASS),
@@ -109,7 +122,7 @@ class ForTheTeacher(HubOAuthenticated, RequestHandler):
             open_labs=classroom.open_labs(state.WORKSHOP / CLASS),
             prefix=PREFIX,
             free_gb=shutil.disk_usage(state.WORKSHOP).free / 1e9,
-            now=time.strftime("%H:%M:%S"),
+            now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
 
 

@@ -1,18 +1,20 @@
 """What the teacher sees: a row for each learner, from the hub, the engine and progress files."""
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hub import learners
+from hub import learners, presence
 from labs.course import class_progress, safe_files, sheets
 from labs.course.progress import Record
-from labs.course.standing import COLUMNS, Standing
+from labs.course.standing import COLUMNS, Standing, has_begun
 from labs.course.syllabus import Lesson, lessons
 from launcher.hub_folder import LEARNERS
 
+READY = "ready, not here yet"
 STUCK_TRIES = 5  # different texts of one exercise that were all wrong
 
 
@@ -22,11 +24,11 @@ class Row:
 
     Attributes:
         name: The learner's name.
-        seat: "works", "starts" or "".
-        last_seen: The time of the last activity in the seat, in ISO format, or "".
+        seat: "works", "ready, not here yet", "starts" or "".
+        last_seen: The time when the learner was last here, in ISO format, or "".
         memory: The bytes that the seat uses; 0 without a seat.
         disk: The bytes that the learner's files take; None if a folder is closed to the hub.
-        labs: The started labs.
+        labs: The labs that are started or have a sheet.
         damaged: The labs whose progress files can't be read.
     """
 
@@ -104,23 +106,28 @@ def _row(
 ) -> Row:
     records = _records(workshop / LEARNERS, name)
     standings = (
-        Standing(lesson, exercises, records[lesson.name] or Record())
+        Standing(lesson, exercises, records.get(lesson.name) or Record())
         for lesson, exercises in course()
-        if lesson.name in records
     )
     servers: dict[str, dict[str, Any]] = user.get("servers", {})
     server = servers.get("", {})
-    last_seen = server.get("last_activity") or user.get("last_activity")
-    seat = "works" if server.get("ready") else "starts" if server.get("pending") else ""
+    last_seen = presence.last_seen(workshop, name)
+    work = safe_files.names_in(workshop / LEARNERS, name, "work")
     return Row(
         name=name,
-        seat=seat,
-        last_seen=last_seen or "",
+        seat=_seat(workshop, name, server),
+        last_seen=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last_seen)) if last_seen else "",
         memory=memory.get(name, 0),
         disk=safe_files.size_of(workshop / LEARNERS, name),
-        labs=tuple(standing for standing in standings if standing.started),
+        labs=tuple(standing for standing in standings if has_begun(standing, work)),
         damaged=tuple(lab for lab, record in records.items() if record is None),
     )
+
+
+def _seat(workshop: Path, name: str, server: dict[str, Any]) -> str:
+    if not server.get("ready"):
+        return "starts" if server.get("pending") else ""
+    return "works" if presence.is_here(workshop, name, server) else READY
 
 
 def _records(root: Path, name: str) -> dict[str, Record | None]:

@@ -1,13 +1,13 @@
 """JupyterHub's configuration, from what `invoke hub` wrote into workshop/state/."""
 
 import sys
+import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import docker
-from hub import class_folder, networks, seat_ends, state, time_limits
+from hub import class_folder, networks, presence, seat_ends, state, time_limits
 from hub.authenticator import WorkshopAuthenticator
 from hub.seat_leases import RunningSeat
 from hub.spawner import HUB_CONTAINER, SECONDS_TO_START, SeatSpawner, leases, workshop
@@ -27,7 +27,13 @@ def first_page(handler: Any) -> str:
     user = handler.current_user
     if user is None:
         return "/hub/login"
+    presence.record(state.WORKSHOP, user.name, time.time())
     return f"/services/{CLASS_PAGE}/" if user.admin else "/hub/spawn"
+
+
+def end_of_seat(user: Any) -> dict[str, str]:
+    """Return when and why the hub stopped a user's seat, for a template; {} if it didn't."""
+    return seat_ends.read(state.WORKSHOP, user.name) if user else {}
 
 
 def running_seats(engine: Any) -> dict[str, Any]:
@@ -81,7 +87,7 @@ c.JupyterHub.template_vars = {
     "announcement_login": settings.title,
     "seat_times": time_limits.describe(settings.idle, settings.longest),
     "seats": settings.seats,
-    "end_of_seat": partial(seat_ends.read, state.WORKSHOP),
+    "end_of_seat": end_of_seat,
     "seats_have_gpus": leases is not None,
 }
 c.JupyterHub.active_server_limit = settings.seats

@@ -21,7 +21,7 @@ from launcher.hub_folder import LEARNERS, STATE
 from launcher.hub_gpus import HubGpus
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
 from launcher.placement import Placement
-from launcher.runtime import Runtime, choose_runtime
+from launcher.runtime import Runtime
 
 SECONDS_TO_START = 120
 LOOPBACK = ("127.", "localhost")
@@ -41,7 +41,7 @@ def start(seats: bool, dry: bool) -> int:
     Raises:
         Card: If a setting is wrong, or the engine refuses.
     """
-    runtime = choose_runtime("docker")
+    runtime = hub_compose.require_runtime()
     engine = runtime.engine
     assert engine is not None
     if dry:
@@ -66,6 +66,7 @@ def start(seats: bool, dry: bool) -> int:
     _wait_until_ready(api)
     _print_link(settings)
     _print_gpus(gpus)
+    _print_learners(settings)
     return _start_seats(api, settings, engine, gpus) if seats else 0
 
 
@@ -130,6 +131,18 @@ def _print_link(settings: HubSettings) -> None:
             "Without `certificate` and `key`, passwords travel unencrypted: use this hub only in a "
             "network that you trust."
         )
+
+
+def _print_learners(settings: HubSettings) -> None:
+    """Print what is worth knowing about the list of learners."""
+    if not settings.users:
+        return
+    path = WORKSHOP / settings.users
+    if problem := hub_users.readable_by_others(path):
+        print_status(f"{path}: {problem}. To stop that: chmod 600 {path}")
+    learners = len(hub_users.read_users(path, settings.teacher))
+    if learners > settings.seats:
+        print_status(f"{learners} learners share {settings.seats} seats; others wait for a seat.")
 
 
 def _print_gpus(gpus: HubGpus | None) -> None:

@@ -11,13 +11,26 @@ from launcher import compose, hub_folder, lab_service
 from launcher.cards import Card
 from launcher.engine import Engine
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
-from launcher.known_errors import explain
+from launcher.known_errors import NO_ENGINE, explain
 from launcher.lease_folder import lease_folder
 from launcher.placement import Placement
 from launcher.processes import capture
+from launcher.runtime import Runtime, choose_runtime
 
 SOCKET = "/var/run/docker.sock"
 _STEERS_A_TERMINAL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours, and \x1b[2K of Compose
+
+
+def require_runtime() -> Runtime:
+    """Return the runtime with an engine.
+
+    Raises:
+        Card: If no engine is running.
+    """
+    runtime = choose_runtime("auto")
+    if runtime.engine is None:
+        raise Card("A hub needs Docker.", NO_ENGINE.why, "sudo systemctl start docker")
+    return runtime
 
 
 def compose_command() -> list[str]:
@@ -30,10 +43,15 @@ def _project() -> str:
     return f"llm-labs-hub-{hub_folder.identity()}"
 
 
+def containers(engine: Engine) -> list[Any]:
+    """Return the containers of the hub of this clone; none if it doesn't run."""
+    own: dict[str, Any] = {"label": f"com.docker.compose.project={_project()}"}
+    return engine.client.containers.list(filters=own, ignore_removed=True)
+
+
 def published_ports(engine: Engine) -> set[int]:
     """Return the ports of this machine on which the hub of this clone listens."""
-    own: dict[str, Any] = {"label": f"com.docker.compose.project={_project()}"}
-    hubs = engine.client.containers.list(filters=own, ignore_removed=True)
+    hubs = containers(engine)
     bindings = [binding for hub in hubs for ports in hub.ports.values() for binding in ports or ()]
     return {int(binding["HostPort"]) for binding in bindings}
 

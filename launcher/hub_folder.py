@@ -23,6 +23,7 @@ LEARNERS = "learners"
 ARCHIVES = "archives"
 COPIES = "copies"  # that the hub makes while learners work
 CLASS = "class"  # what the teacher decides for all seats, which mount it read-only
+MESSAGE = "message.txt"  # in class/; the labs read it
 LABEL = "llm-labs.hub"  # of the seats and their networks; the value is the clone's identity
 TEMPLATE = """\
 # The settings of `invoke hub`. After a change: invoke hub

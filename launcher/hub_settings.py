@@ -1,5 +1,6 @@
 """Read and check workshop/hub.toml, the settings of `invoke hub`."""
 
+import difflib
 import os
 import re
 import tomllib
@@ -184,6 +185,8 @@ def check(path: Path, text: str) -> HubSettings:
         ) from error
     if unknown := sorted(set(values) - set(_CHECKS)):
         why = f"Line {_line(text, unknown[0])} sets {unknown[0]!r}, which isn't a setting."
+        if near := difflib.get_close_matches(unknown[0], _CHECKS, 1):
+            raise _card(path, f"{why} Did you mean {near[0]}?", f"write {near[0]}, or remove it")
         raise _card(path, why, f"remove it; the settings are {', '.join(_CHECKS)}")
     checked: dict[str, Any] = {}
     for name, (check_value, default) in _CHECKS.items():
@@ -226,9 +229,15 @@ def _refuse_contradictions(path: Path, text: str, hub: HubSettings) -> HubSettin
     """
     if bool(hub.password) == bool(hub.users):
         why = "Learners need either `password`, which all share, or `users`, a CSV file."
-        line = _line(text, "users" if hub.users else "password")
-        raise _card(path, f"{why} See line {line}.", "set one of them, then: invoke hub")
-    if not hub.teacher_password or hub.teacher_password == hub.password:
+        if not hub.users:
+            fix = 'add a line such as: password = "a-long-word"'
+            raise _card(path, f"{why} Neither is set.", fix)
+        lines = f"{_line(text, 'password')} and {_line(text, 'users')}"
+        raise _card(path, f"{why} See lines {lines}.", "remove one of them, then: invoke hub")
+    if not hub.teacher_password:
+        fix = f"add a line teacher_password = …, with {MIN_TEACHER_PASSWORD} characters or more"
+        raise _card(path, "The teacher needs a separate password. None is set.", fix)
+    if hub.teacher_password == hub.password:
         why = f"Line {_line(text, 'teacher_password')}: the teacher needs a separate password."
         raise _card(path, why, f"set teacher_password, of {MIN_TEACHER_PASSWORD} characters")
     if bool(hub.certificate) != bool(hub.key):

@@ -9,17 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from launcher import hub_folder
+from launcher import hub_compose, hub_folder
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.engine import Engine
-from launcher.hub_compose import compose_command
-from launcher.hub_folder import ARCHIVES, CLASS, COPIES, LABEL, LEARNERS, STATE
+from launcher.hub_compose import compose_command, require_runtime
+from launcher.hub_folder import ARCHIVES, CLASS, COPIES, LABEL, LEARNERS, MESSAGE, STATE
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP
 from launcher.hub_users import is_allowed
 from launcher.known_errors import explain
 from launcher.lab_service import shell_line
 from launcher.processes import capture
-from launcher.runtime import choose_runtime
 
 SECONDS_TO_STOP = 5
 AT_ONCE = 8  # seats that stop at the same time
@@ -35,12 +34,17 @@ def stop(dry: bool) -> int:
     Raises:
         Card: If the engine refuses.
     """
-    engine = choose_runtime("docker").engine
+    engine = require_runtime().engine
     assert engine is not None
     if dry:
         return _print_commands(engine, [])
+    was_running = bool(hub_compose.containers(engine))
     seats = _end(engine)
-    print_status(f"Stopped the hub and {seats} {'seat' if seats == 1 else 'seats'}.")
+    (WORKSHOP / CLASS / MESSAGE).unlink(missing_ok=True)
+    if was_running or seats:
+        print_status(f"Stopped the hub and {seats} {'seat' if seats == 1 else 'seats'}.")
+    else:
+        print_status("No hub was running.")
     list_left(WORKSHOP)
     return 0
 
@@ -130,7 +134,7 @@ def purge(names: str, dry: bool) -> int:
         Card: If a name isn't there, or the disk refuses; then nothing was removed.
     """
     chosen = _chosen(WORKSHOP, names)
-    engine = choose_runtime("docker").engine
+    engine = require_runtime().engine
     assert engine is not None
     if dry:
         return _print_commands(engine, [WORKSHOP / STATE, WORKSHOP / CLASS, *chosen])
@@ -172,8 +176,10 @@ def _path(folder: Path, name: str) -> Path:
         return learner
     if Path(name).name == name and name.endswith(".tar.gz") and archive.is_file():
         return archive
-    why = f"{folder} has no learner and no archive of this name. Nothing was removed."
-    raise Card(f"{name!r} can't be purged.", why, "invoke hub --stop lists them", WRONG_USAGE)
+    names = [path.name for path, _ in _work(folder)]
+    why = f"{folder} has no learner and no archive of this name. Nothing was removed or stopped."
+    fix = f"choose from {', '.join(names)}; or {ALL}" if names else "nothing is left to purge"
+    raise Card(f"{name!r} can't be purged.", why, fix, WRONG_USAGE)
 
 
 def _remove(paths: Iterable[Path]) -> None:

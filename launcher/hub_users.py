@@ -2,6 +2,7 @@
 
 import csv
 import re
+import stat
 from pathlib import Path
 
 from launcher.cards import WRONG_USAGE, Card
@@ -11,6 +12,9 @@ from launcher.hub_settings import MIN_PASSWORD
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 ALLOWED = "lower-case letters a-z, digits and hyphens, at most 32 in all"
 HEADER = ["name", "password"]
+NAME_WORDS = ("name", "user", "username", "user name", "learner", "student", "login")
+PASSWORD_WORDS = ("password", "passwort", "passwd", "pass", "pw")
+SHOWN = 5  # wrong lines on a card
 
 
 def is_allowed(name: str) -> bool:
@@ -29,16 +33,47 @@ def read_users(path: Path, teacher: str) -> dict[str, str]:
         Card: If the file can't be read or a line is wrong; the card names the line.
     """
     users: dict[str, str] = {}
+    problems: dict[int, str] = {}
     for number, row in _rows(path):
         problem = _problem(row, users, teacher)
+        if number == 1 and _is_header(row):
+            problem = "it looks like a header: remove it"
         if problem:
-            fix = f"correct line {number}, then: invoke hub"
-            raise Card(f"{path} can't be used.", f"Line {number}: {problem}.", fix, WRONG_USAGE)
-        users[row[0]] = row[1]
+            problems[number] = problem
+        else:
+            users[row[0]] = row[1]
+    if problems:
+        raise _card(path, problems)
     if not users:
         why = "It has no learner."
         raise Card(f"{path} can't be used.", why, "add lines such as: ada,a-long-word", WRONG_USAGE)
     return users
+
+
+def readable_by_others(path: Path) -> str:
+    """Return a warning if other users of this machine can read a file with passwords, or ""."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    readable = bool(mode & (stat.S_IRGRP | stat.S_IROTH))
+    return "other users of this machine can read its passwords" if readable else ""
+
+
+def _card(path: Path, problems: dict[int, str]) -> Card:
+    """Return the card for lines that are wrong."""
+    shown = list(problems.items())[:SHOWN]
+    why = " ".join(f"Line {number}: {problem}." for number, problem in shown)
+    if more := len(problems) - len(shown):
+        why += f" And {more} more."
+    lines = f"line {shown[0][0]}" if len(problems) == 1 else "these lines"
+    return Card(f"{path} can't be used.", why, f"correct {lines}, then: invoke hub", WRONG_USAGE)
+
+
+def _is_header(row: list[str]) -> bool:
+    """Return whether a line has the words of a header, of which only `HEADER` is known."""
+    words = [cell.lower() for cell in row]
+    return len(words) > 1 and words[0] in NAME_WORDS and words[1] in PASSWORD_WORDS
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -47,6 +82,9 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except FileNotFoundError as error:
+        fix = "create it, with a line such as ada,a-long-word for each learner"
+        raise Card(f"There is no {path}.", "hub.toml names it.", fix, WRONG_USAGE) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         fix = "save the table as CSV, in UTF-8, separated by commas"
         raise Card(
@@ -58,7 +96,8 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 def _problem(row: list[str], users: dict[str, str], teacher: str) -> str:
     """Return what is wrong with a line, or ""; a password isn't repeated on the screen."""
     if len(row) != len(HEADER):
-        return f"it has {len(row)} columns, and needs a name and a password, separated by a comma"
+        columns = f"{len(row)} column{'' if len(row) == 1 else 's'}"
+        return f"it has {columns}, and needs a name and a password, separated by a comma"
     name, password = row
     if not is_allowed(name):
         return f"{name!r} isn't possible: a name has {ALLOWED}"

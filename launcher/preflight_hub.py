@@ -9,6 +9,7 @@ from pathlib import Path
 from launcher import (
     certificate,
     hub_compose,
+    hub_folder,
     hub_gpus,
     hub_settings,
     hub_users,
@@ -34,6 +35,7 @@ def findings(runtime: Runtime | None, folder: Path = WORKSHOP) -> Iterator[Findi
         folder: The folder workshop/.
     """
     if not (folder / SETTINGS_FILE).exists():
+        yield from default_port(folder)
         return
     try:
         hub = hub_settings.read(folder)
@@ -75,8 +77,14 @@ def users(hub: HubSettings, folder: Path) -> Finding:
     except Card as card:
         return from_card("hub users", card)
     value = f"{count} learners in {hub.users}"
-    problem = f"only {hub.seats} seats" if count > hub.seats else ""
-    return judge("hub users", value, problem, _set("seats", count))
+    if count > hub.seats:
+        problem = f"only {hub.seats} seats"
+        return judge("hub users", value, problem, _set("seats", count))
+    path = folder / hub.users
+    problem = hub_users.readable_by_others(path)
+    if problem:
+        return Finding("hub users", f"{value}: {problem}", NOTE, f"chmod 600 {path}")
+    return Finding("hub users", value)
 
 
 def gpus(hub: HubSettings, runtime: Runtime) -> Finding:
@@ -129,6 +137,14 @@ def port(hub: HubSettings, own_ports: Collection[int]) -> Finding:
         return Finding("hub port", f"the hub runs on {where}")
     fix = f"{_set('port', hub.port + 1)}; this names the program: ss -ltnp"
     return Finding("hub port", f"another program listens on {where}", FIX, fix)
+
+
+def default_port(folder: Path = WORKSHOP) -> Iterator[Finding]:
+    """Yield a note if another program listens where a new hub would listen."""
+    hub = hub_settings.check(folder / SETTINGS_FILE, hub_folder.new_settings())
+    if _is_taken(hub.address, hub.port):
+        value = f"another program listens on {hub.address}:{hub.port}"
+        yield Finding("hub port", f"{value}; a hub would need another port", NOTE, "ss -ltnp")
 
 
 def https(hub: HubSettings, folder: Path) -> Finding:

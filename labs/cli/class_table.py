@@ -9,10 +9,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from labs.course import class_progress, sheets
+from labs.course import class_progress, safe_files, sheets
 from labs.course.cards import WRONG_USAGE, Card
 from labs.course.progress import Record
-from labs.course.standing import COLUMNS, Standing
+from labs.course.standing import COLUMNS, Standing, has_begun
 from labs.course.syllabus import Lesson, lessons
 from labs.course.terminal import line, screen
 
@@ -31,6 +31,7 @@ class Learner:
         damaged: The labs whose progress can't be read.
         is_closed: Whether the folder of progress files can't be read, or a link leads to it.
         has_progress: Whether there is such a folder.
+        work: The names beside that folder, of which some are sheets.
     """
 
     name: str
@@ -38,6 +39,11 @@ class Learner:
     damaged: set[str]
     is_closed: bool
     has_progress: bool
+    work: frozenset[str]
+
+    def has_begun(self, standing: Standing) -> bool:
+        """Return whether the learner has tried an exercise of a lab or has its sheet."""
+        return has_begun(standing, self.work)
 
 
 def show(group: Path, as_csv: bool) -> None:
@@ -73,6 +79,7 @@ def _learner(
         damaged={lab for lab, record in records.items() if record is None},
         is_closed=is_closed,
         has_progress=is_closed or folder.joinpath(*parts).is_dir(),
+        work=safe_files.names_in(folder, *parts[:-1]),
     )
 
 
@@ -115,7 +122,7 @@ def _print_table(learners: list[Learner]) -> None:
     table.add_column("done")
     for learner in learners:
         cells = [
-            DAMAGED if standing.lesson.name in learner.damaged else standing.marks
+            _cell(learner, standing)
             for standing in learner.standings
             if standing.lesson.name in labs
         ]
@@ -127,11 +134,18 @@ def _print_table(learners: list[Learner]) -> None:
     _print_what_is_missing(learners)
 
 
+def _cell(learner: Learner, standing: Standing) -> str:
+    if standing.lesson.name in learner.damaged:
+        return DAMAGED
+    return standing.marks if learner.has_begun(standing) else ""
+
+
 def _shown_labs(learners: list[Learner]) -> list[str]:
-    """Return the labs that somebody has started, or whose record alone is damaged."""
+    """Return the labs that somebody has started or has a sheet of; or whose record is damaged."""
     shown: set[str] = set()
     for learner in learners:
-        shown |= {standing.lesson.name for standing in learner.standings if standing.started}
+        begun = filter(learner.has_begun, learner.standings)
+        shown |= {standing.lesson.name for standing in begun}
         if not learner.is_closed:
             shown |= learner.damaged
     return sorted(shown)

@@ -1,6 +1,8 @@
 """`python -m labs progress`: what is done, what was tried and what is next; or a class's table."""
 
 import csv
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,7 +20,7 @@ DESCRIPTION = "Show your progress: exercises done, tried and not started, and wh
 
 
 def main(arguments: list[str]) -> int:
-    """Run `python -m labs progress`; return 0."""
+    """Run `python -m labs progress`; return 0, or 141 if the reader of the output has left."""
     parser = Parser(prog="python -m labs progress", description=DESCRIPTION, allow_abbrev=False)
     parser.help_command = "invoke progress --help"
     parser.add_argument(
@@ -26,14 +28,22 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--csv", action="store_true", help="print CSV, one line for each exercise")
     parsed = parser.parse_args(arguments)
-    group: Path | None = parsed.group
+    try:
+        _print(parsed.group, parsed.csv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return 0
+
+
+def _print(group: Path | None, as_csv: bool) -> None:
     if group:
-        class_table.show(group, parsed.csv)
-    elif parsed.csv:
+        class_table.show(group, as_csv)
+    elif as_csv:
         _print_csv(_own())
     else:
         _print_own(_own())
-    return 0
 
 
 def _own() -> list[Standing]:

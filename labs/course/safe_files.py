@@ -48,6 +48,15 @@ def read_file(folder: int, name: str, most: int = MAX_BYTES) -> bytes:
         return file.read(most)
 
 
+def names_in(root: Path, *parts: str) -> frozenset[str]:
+    """Return the names in a folder below `root`; none if it can't be read or is a link."""
+    try:
+        with open_folder(root, *parts) as folder, os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries)
+    except OSError:
+        return frozenset()
+
+
 def write_new_file(folder: int, name: str, content: bytes) -> bool:
     """Write a new file; return False, and change nothing, if the name is taken.
 

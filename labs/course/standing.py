@@ -1,5 +1,6 @@
 """Where a learner stands in a lab: which exercises are done, tried and not started."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from labs.course.progress import Part, Record
@@ -51,3 +52,13 @@ class Standing:
             )
             for name, part in self.parts.items()
         ]
+
+
+def has_begun(standing: Standing, work: Collection[str]) -> bool:
+    """Return whether a learner has tried an exercise or has the sheet.
+
+    Args:
+        standing: The learner's progress in the lab.
+        work: The names in the learner's folder of sheets.
+    """
+    return standing.started or (bool(standing.exercises) and standing.lesson.sheet_name in work)

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from hub import archive, class_view, handout
+from hub import archive, class_view, handout, presence
 from labs.cli.progress import main as progress
 from labs.course.syllabus import find
 
@@ -15,7 +15,7 @@ import pytest
 
 LESSON = find("LLM06")[0]
 USERS: list[dict[str, Any]] = [
-    {"name": "ada", "servers": {"": {"ready": True, "last_activity": "2026-01-01T10:00:00Z"}}},
+    {"name": "ada", "servers": {"": {"ready": True, "started": "2026-01-01T10:00:00Z"}}},
     {"name": "teacher", "servers": {}},
 ]
 
@@ -34,11 +34,36 @@ def row(folder: Path, name: str) -> class_view.Row:
 def test_a_row_has_the_seat_the_progress_and_who_is_stuck(tmp_path: Path) -> None:
     done = {"done": "2026-01-01T09:00:00+00:00", "tries": 2, "hints": 3}
     record(tmp_path, "ada", masked_softmax=done, attention={"tries": 5})
+    (tmp_path / "state").mkdir()
+    presence.record(tmp_path, "ada", 1_800_000_000)
     ada = row(tmp_path, "ada")
     assert (ada.seat, ada.memory, ada.done, ada.tries, ada.hints) == ("works", 5, 1, 7, 2)
     assert ada.marks == [("LLM06", "✓✗·····")]
     assert ada.stuck == "LLM06 attention (5 tries)"
     assert ada.disk and ada.disk > 0
+    assert ada.last_seen == "2027-01-15T08:00:00Z"
+
+
+def test_a_seat_that_was_started_beforehand_is_ready_and_nobody_was_seen(tmp_path: Path) -> None:
+    record(tmp_path, "ada")
+    ada = row(tmp_path, "ada")
+    assert (ada.seat, ada.last_seen) == ("ready, not here yet", "")
+
+
+def test_a_lab_that_was_handed_out_is_shown_here_and_by_progress(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path, "ada", attention={"tries": 1})
+    handout.hand_out(tmp_path, "LLM01", ["ben"])
+    ((lab, marks),) = row(tmp_path, "ben").marks
+    assert lab == "LLM01" and set(marks) == {"·"}
+    assert [lab for lab, _ in row(tmp_path, "ada").marks] == ["LLM06"]
+    assert progress(["--class", str(tmp_path / "learners")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["learner", "LLM01", "LLM06", "done"]
+    (ada,) = [line.split() for line in lines if "ada" in line]
+    (ben,) = [line.split() for line in lines if "ben" in line]
+    assert ada[1] == "·✗·····" and ben[1] == marks
 
 
 def test_four_tries_are_not_stuck_and_a_solved_exercise_never_is(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class FaultyHub(Hub):
     def hour(self) -> int:
         """Return the hour that the page of the class shows."""
         page = self.learner("teacher", TEACHER).log_in()
-        shown = re.search(r"seats work, at (\d+):", page.text)
+        shown = re.search(r'seats run, at <time datetime="[\d-]+T(\d+):', page.text)
         assert shown, page
         return int(shown[1])
 
@@ -152,7 +152,7 @@ def test_a_killed_proxy_comes_back_and_seats_go_on(hub: FaultyHub) -> None:
     assert ada.run_in(kernel, "print(x + 1)").strip() == "42"
     assert {name: seat.id for name, seat in hub.seats().items()} == seats
     assert hub.container().attrs["State"]["Pid"] == hub_process
-    assert "seats work" in hub.learner("teacher", TEACHER).log_in().text
+    assert "seats run" in hub.learner("teacher", TEACHER).log_in().text
 
 
 def test_an_unused_seat_ends_and_a_used_one_goes_on(hub: FaultyHub) -> None:

@@ -6,7 +6,7 @@ from launcher import hub_folder, hub_settings
 from launcher.cards import Card
 from launcher.container_spec import ContainerSpec
 from launcher.file_owner import Owner
-from launcher.hub_users import is_allowed, read_users
+from launcher.hub_users import is_allowed, read_users, readable_by_others
 
 import pytest
 
@@ -78,6 +78,8 @@ def test_a_value_that_isn_t_allowed_is_a_card_with_its_line(tmp_path: Path, line
 def test_a_setting_that_doesn_t_exist_is_named_with_its_line(tmp_path: Path) -> None:
     card = refused(tmp_path, GOOD + "\nseat = 3\n")
     assert "Line 4 sets 'seat'" in card.why
+    assert "Did you mean seats?" in card.why
+    assert "the settings are title" in refused(tmp_path, GOOD + "\nxyz = 3\n").fix
     assert "seats" in card.fix
 
 
@@ -109,9 +111,9 @@ def test_a_short_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('teacher_password = "a-much-longer-word"\n', "either `password`"),
-        (GOOD + 'users = "users.csv"\n', "either `password`"),
-        ('password = "a-long-word"\n', "separate password"),
+        ('teacher_password = "a-much-longer-word"\n', "Neither is set."),
+        (GOOD + 'users = "users.csv"\n', "See lines 1 and 3."),
+        ('password = "a-long-word"\n', "separate password. None is set."),
         ('password = "a-long-word-here"\nteacher_password = "a-long-word-here"\n', "separate"),
         (GOOD + 'certificate = "hub.pem"\n', "two files"),
         (GOOD + 'certificate = "none.pem"\nkey = "none.pem"\n', "Line 3 names"),
@@ -182,8 +184,8 @@ def test_a_list_of_learners_may_have_a_header_and_empty_lines(tmp_path: Path) ->
         ("teacher,long-enough", "teacher's name"),
         ("ben,long-enough", "occurs twice"),
         ("ada,short", "fewer than 8"),
-        ("ada", "1 columns"),
-        ("ada;long-enough", "1 columns"),
+        ("ada", "1 column,"),
+        ("ada;long-enough", "1 column,"),
         ("ada,long-enough,more", "3 columns"),
     ],
 )
@@ -192,14 +194,42 @@ def test_a_wrong_line_of_the_list_is_named(tmp_path: Path, line: str, reason: st
         users(tmp_path, f"name,password\nben,another-word\n{line}\n")
     assert raised.value.why.startswith("Line 3: ")
     assert reason in raised.value.why
-    assert "long-enough" not in raised.value.why or "columns" not in reason
+    assert "long-enough" not in raised.value.why or "column" not in reason
+
+
+@pytest.mark.parametrize("header", ["user,password", "Name,Password", "username,pw"])
+def test_a_header_that_isn_t_the_known_one_is_no_learner(tmp_path: Path, header: str) -> None:
+    with pytest.raises(Card) as raised:
+        users(tmp_path, f"{header}\nada,long-enough\n")
+    assert raised.value.why == "Line 1: it looks like a header: remove it."
+    assert users(tmp_path, "user,long-enough\n") == {"user": "long-enough"}
+
+
+def test_all_wrong_lines_are_on_one_card_up_to_a_number(tmp_path: Path) -> None:
+    with pytest.raises(Card) as raised:
+        users(tmp_path, "ada\nben,long-enough\ncleo,short\n")
+    assert "Line 1: " in raised.value.why and "Line 3: " in raised.value.why
+    assert "Line 2" not in raised.value.why
+    with pytest.raises(Card) as raised:
+        users(tmp_path, "ada\n" * 8)
+    assert raised.value.why.endswith("And 3 more.")
+
+
+def test_a_list_that_others_can_read_is_worth_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("ada,long-enough\n")
+    path.chmod(0o600)
+    assert readable_by_others(path) == ""
+    path.chmod(0o640)
+    assert readable_by_others(path) and not readable_by_others(tmp_path / "none.csv")
 
 
 def test_a_list_that_is_empty_missing_or_not_utf_8_is_a_card(tmp_path: Path) -> None:
     with pytest.raises(Card, match=r"can't be used"):
         users(tmp_path, "name,password\n")
-    with pytest.raises(Card, match=r"can't be read"):
+    with pytest.raises(Card, match=r"There is no .*none\.csv") as raised:
         read_users(tmp_path / "none.csv", "teacher")
+    assert raised.value.fix.startswith("create it")
     (tmp_path / "latin.csv").write_bytes("zoë,long-enough".encode("latin-1"))
     with pytest.raises(Card, match=r"can't be read"):
         read_users(tmp_path / "latin.csv", "teacher")

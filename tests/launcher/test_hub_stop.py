@@ -6,8 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from launcher import hub_api, hub_compose, hub_stop
+from labs.course import classroom
+from launcher import hub_api, hub_compose, hub_folder, hub_stop
 from launcher.cards import Card
+from launcher.runtime import Runtime
 
 import pytest
 
@@ -24,10 +26,11 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "hub.toml").write_text("")
     monkeypatch.setattr(hub_stop, "WORKSHOP", tmp_path)
 
-    class Runtime:
-        engine = "an engine"
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class" / hub_folder.MESSAGE).write_text("2026\nOpen LLM06.\n")
 
-    monkeypatch.setattr(hub_stop, "choose_runtime", lambda _: Runtime())
+    runtime = SimpleNamespace(engine="an engine")
+    monkeypatch.setattr(hub_stop, "require_runtime", lambda: runtime)
     monkeypatch.setattr(hub_stop, "_end", lambda _: 0)
     return tmp_path
 
@@ -59,10 +62,33 @@ def test_all_stands_for_all_work(workshop: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nobody", "..", "../..", "ada/work", "/", "hub.toml", "Ada"])
 def test_a_name_that_isn_t_there_removes_nothing(workshop: Path, name: str) -> None:
-    with pytest.raises(Card, match=r"can't be purged"):
+    with pytest.raises(Card, match=r"can't be purged") as raised:
         hub_stop.purge(f"ada,{name}", dry=False)
+    assert raised.value.fix == "choose from class-1.tar.gz, ada, ben; or all"
     assert left(workshop) == {"ada", "ben", "class-1.tar.gz"}
     assert (workshop / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("hubs", "told"), [([], "No hub was running."), (["a hub"], "Stopped the hub and 0 seats.")]
+)
+def test_a_stop_says_what_ran_and_ends_the_teacher_s_message(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, hubs: list[str], told: str
+) -> None:
+    monkeypatch.setattr(hub_compose, "containers", lambda _: hubs)
+    assert hub_stop.stop(dry=False) == 0
+    assert told in capsys.readouterr().err
+    assert not (workshop / "class" / classroom.MESSAGE).exists()
+
+
+def test_without_an_engine_a_hub_names_docker_and_no_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtime = Runtime(None, "no engine")
+    monkeypatch.setattr(hub_compose, "choose_runtime", lambda _: runtime)
+    with pytest.raises(Card, match=r"A hub needs Docker") as raised:
+        hub_compose.require_runtime()
+    assert raised.value.fix == "sudo systemctl start docker"
 
 
 def test_dry_commands_are_printed_and_nothing_is_removed(

@@ -59,8 +59,17 @@ def taken() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_without_hub_toml_there_is_nothing_to_find(tmp_path: Path) -> None:
-    assert list(preflight_hub.findings(None, tmp_path)) == []
+def test_without_hub_toml_only_a_taken_port_is_worth_knowing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    text = hub_folder.new_settings()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    for port, found in ((free, []), (taken, [(NOTE, "ss -ltnp")])):
+        new = text.replace("port = 8000", f"port = {port}")
+        monkeypatch.setattr(hub_folder, "new_settings", lambda new=new: new)
+        findings = preflight_hub.findings(None, tmp_path)
+        assert [(finding.state, finding.fix) for finding in findings] == found
 
 
 def test_a_wrong_line_or_a_missing_engine_is_the_only_finding(tmp_path: Path) -> None:
@@ -93,10 +102,12 @@ def test_seats_are_compared_with_the_memory(
 def test_more_learners_than_seats_are_to_be_fixed(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text("ada,a-long-word\nben,another-word\n")
     text = GOOD.partition("\n")[2] + 'users = "users.csv"\nseats = '
-    for seats, state in ((1, FIX), (2, OK)):
+    for seats, mode, state in ((1, 0o644, FIX), (2, 0o644, NOTE), (2, 0o600, OK)):
+        (tmp_path / "users.csv").chmod(mode)
         (tmp_path / "hub.toml").write_text(f"{text}{seats}\n")
         finding = preflight_hub.users(hub_settings.read(tmp_path), tmp_path)
         assert finding.state == state and "2 learners in users.csv" in finding.value
+        assert state != NOTE or finding.fix.startswith("chmod 600")
     (tmp_path / "users.csv").write_text("ada\n")
     finding = preflight_hub.users(hub_settings.read(tmp_path), tmp_path)
     assert finding.state == FIX and "Line 1" in finding.value
