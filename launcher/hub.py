@@ -142,7 +142,9 @@ def _print_learners(settings: HubSettings) -> None:
         print_status(f"{path}: {problem}. To stop that: chmod 600 {path}")
     learners = len(hub_users.read_users(path, settings.teacher))
     if learners > settings.seats:
-        print_status(f"{learners} learners share {settings.seats} seats; others wait for a seat.")
+        print_status(
+            f"{learners} learners, {settings.seats} seats: the others read that all are taken."
+        )
 
 
 def _print_gpus(gpus: HubGpus | None) -> None:
