@@ -16,11 +16,11 @@ MB = 2**20
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """Import the module; Jupyter, which only the image has, is a stand-in."""
-    jupyter = {
+    jupyter: dict[str, dict[str, Any]] = {
         "jupyter_core.paths": {"jupyter_runtime_dir": str},
         "jupyter_server.base.handlers": {"JupyterHandler": object},
         "jupyter_server.utils": {"url_path_join": str},
-        "tornado.web": {"authenticated": lambda function: function},
+        "tornado.web": {"authenticated": staticmethod},
     }
     for name, contents in jupyter.items():
         module = ModuleType(name)
