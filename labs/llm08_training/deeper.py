@@ -6,8 +6,8 @@
 # mistakes in labels before you train. You will explain what float16 loses, know what a resume
 # needs, and how P processes get the losses of one. You will measure where a step's time goes, pack
 # rows, and see the limits of a stream's shuffle and of matching n-grams. **Builds on** LLM08, whose
-# data, loop and model it imports. **Takes** an hour to read, and a minute or two to run at `tiny`,
-# on 2 cores.
+# data, loop and model it imports. **Takes** an hour to read, and two to four minutes to run at
+# `tiny`, on 2 cores.
 
 # %% Imports
 import copy
@@ -79,7 +79,7 @@ lab.before_run(assets.check_model)
 # | shifted twice | the data shifts labels, then the loss again | `labels = [*labels[1:], -100]` |
 # | mean of means | the mean of micro-batches' means (5) | `label_sum(…) / label_count(…) / 2` |
 # | rate by batch | each micro-batch moves the rate (7) | `lr_at(2 * step, steps, warmup)` |
-# | bf16 weights | weights and AdamW's means have 8 bits (9) | `model.to(torch.bfloat16)` |
+# | bf16 weights | so few significant bits that small steps round away (9) | `model.to(torch.bfloat16)` |
 #
 # "Shifted twice" needs a picture. `label_sum` compares the logits at place $i - 1$ with the label
 # at $i$. If the data has already moved each label one place to the left, the header
@@ -110,9 +110,10 @@ def fits(run: Run, name: str) -> list[Fit]:
 
 
 # %% [markdown]
-# The next cell names the loops by letters. **Five of the eight can be recognised** from the table
-# and the figure. The other three are the right loop and two mistakes whose effect is hard to see
-# with one seed. Before you run the cell, write down for each mistake what you expect. Is its
+# The next cell names the loops by letters. All have the same rows and first weights. **Four of the
+# mistakes can be recognised** from the table and the figure with any seed. A fifth stands out only
+# beside three loops that agree: the right one, and two mistakes whose effect is hard to see with
+# one seed. Before you run the cell, write down for each mistake what you expect. Is its
 # responses' loss higher than the right loop's? Are the words right? Does the model stop?
 #
 # Compare only what is comparable:
@@ -219,13 +220,14 @@ def a_batch_shows_mistakes_in_labels(run: Run):
 
 # %% [markdown]
 # ### The key follows
-# Look at the puzzle once more. Which loops stop? Which find the right words? Whose two losses are
-# far apart?
+# Look at the puzzle once more. In three loops the two losses are far apart. Which of these stop?
+# Which find the right words? Which loop learns slower from halfway?
 #
-# One seed can't show a small effect: even another seed of the same loop differs from one of three
-# by more than their range in 3 of 10 cases (simulated, normal numbers). So the key has three seeds
-# of the mistakes that are hard to see. If one changes nothing, its three all lie above or all below
-# the right loop's three in 1 of 10 cases: 2 of 20 orders.
+# One seed can't show a small effect. Train the right loop with a fourth seed: its loss differs from
+# the first seed's by more than the range of the first three in 3 of 10 cases (simulated, normal
+# numbers). So the key has three seeds of the mistakes that are hard to see. The same seed gives
+# both loops the same rows and first weights, so subtract seed by seed. If a mistake changes
+# nothing, all three differences have the same sign in 1 of 4 cases.
 
 
 # %% The key
@@ -283,8 +285,9 @@ def a_low_loss_can_be_wrong(run: Run):
 #   labels. So the loop's training loss stays near 1 nat or above, and no other loop's does.
 # - *Padding too*: its training loss is as low as the right loop's or lower, yet held-out responses
 #   are worse, and they stop. Two thirds of its labels are padding's, about 6.3 a row against 3, and
-#   easy. If they cost nothing, the loss of its training responses is 9.3 ÷ 3 times its loss: at
-#   most that. Held-out ones have more.
+#   easy. Its loss is a mean over 9.3 labels a row. Even if the 3 of the response carry all of it,
+#   the loss of its training responses is at most 9.3/3 times that mean. Held-out ones have more.
+#   Why isn't tested; a response's label has a third of its weight in that mean.
 # - *End = pad*: no row has a label for its end, so the model never learns to stop.
 # - *Shifted twice*: its responses begin with the second token.
 # - *Mean of means* hides. Micro-batches of 16 random rows have similar numbers of labels, so a
@@ -294,11 +297,15 @@ def a_low_loss_can_be_wrong(run: Run):
 # - *bf16 weights* hide, because our rate is high: few steps of 5·10⁻³ to 5·10⁻⁴ round away. At 10⁻⁵
 #   most do (section 2).
 #
-# Three seeds are few. In ten (0 to 9, `tiny`, fp32, an AMD EPYC), the right loop's responses'
-# losses were 0.16 to 0.69 nats. The differences from them were −0.37 to 0.01 with the mean of
-# means, 0.09 to 0.40 with the rate by batch, and −0.18 to 0.06 with bf16 weights. Beside a right
-# loop with bf16 autocast, bf16 weights had −0.01 to 0.15, 0.05 on average: a small cost, which
-# three seeds may miss.
+# Three seeds are few. In ten (0 to 9, `tiny`, fp32, an AMD EPYC) the right loop's responses' losses
+# were 0.16 to 0.69 nats. Subtracted seed by seed:
+#
+# - *Rate by batch* always costs: 0.09 to 0.40 more.
+# - *Mean of means* had −0.36 to 0.01, −0.07 on average with a standard error of 0.03; in six seeds
+#   with bf16 autocast −0.10 to 0.12, 0.03 on average. We see no cost, and no gain that both have.
+# - *bf16 weights* had −0.18 to 0.06 beside fp32 (−0.03 on average, standard error 0.03), and −0.01
+#   to 0.15 beside bf16 autocast (0.05, 0.02). The sign depends on what they are compared with, so
+#   we can't name a cost.
 
 
 # %% The end
@@ -327,7 +334,7 @@ def an_end_that_is_padding_is_never_said(run: Run):
     return (
         f"Words right: {min(words):.1%} to {max(words):.1%} in three seeds of the right loop, "
         f"{found:.1%} in one of the mistake, which reverses “{puzzle.REQUEST['input']}” to "
-        f"“{response}”, and would go on."
+        f"“{response}”, and hasn't stopped there."
     )
 
 
@@ -378,9 +385,9 @@ def does_masking_the_prompt_help(run: Run):
 # nearly certain of it.
 #
 # Is that much? Most entries become 0. But these are the smallest, so look at the **mass** $\sum
-# |g|$, the sum of the absolute values. Half of it is the labels' own entries, which are hardly ever
-# lost. The other half is the wrong tokens', all positive. So of *their* mass twice that share is
-# lost, always in the same direction.
+# |g|$, the sum of the absolute values. Half of it is the labels' own entries, whose mass is hardly
+# lost. The other half is the wrong tokens'. So *their* mass loses twice that share. All lost
+# entries are positive: wrong tokens are pushed down too little.
 #
 # Who divides by half a million? A large training may have that many labels in a step. One process
 # that accumulates (LLM08, section 5) divides by all of them, each of $P$ processes by a $P$-th:
@@ -593,8 +600,8 @@ def resumed_is_bit_for_bit(run: Run):
 # On $P$ devices $P$ processes run the same program (LLM08 calls the number $N$). Each has the
 # entire model and takes its share of every batch: our loaders have `split_batches=True`, while
 # Accelerate's default gives each process batches of its own. The gradients are averaged before the
-# step ("data parallel"), so each is divided by $P$. The result is that of one process only if each
-# process divides its sum of losses by a $P$-th of the labels of the step in *all* processes. If it
+# step ("data parallel"), so each is divided by $P$. Let the step have $n$ labels in all processes
+# together. The result is that of one process only if each divides its sum of losses by $n/P$. If it
 # divides by its own labels, the average is a mean of means again.
 #
 # To evaluate, the processes collect their results with `gather`. They wait for each other there, as
@@ -643,7 +650,8 @@ def n_processes_are_as_one(run: Run):
 # ## 5. Where a step's time goes
 # In the forward pass, a layer computes $Y = X W$: each weight takes part in one multiplication per
 # token. The backward pass has two products of that size: $dX = dY\, W^T$ for the layer below, and
-# $dW = X^T dY$ for the weight. Its *time* needn't be twice the forward's; why isn't tested here.
+# $dW = X^T dY$ for the weight. Its *time* may differ from twice the forward's: the
+# run measures the ratio, not its cause.
 #
 # Then come clipping and the optimizer. Their time doesn't depend on the batch. Our AdamW calls
 # twelve kernels for each of its tensors (21 at `tiny`). PyTorch's fused one calls a single
@@ -683,13 +691,13 @@ def where_the_time_goes(run: Run):
 # packs, the fewest for 26 tokens.
 #
 # Why pack, if sorted batches have less padding? Sorted batches can be shuffled, too. But each has
-# rows of one length, so few tasks, and its own number of tokens. Packs have one shape, so each step
-# takes the same memory and time. With a dense mask, attention costs more: a pack of $T$ tokens has
-# $T^2$ scores, most of them between different rows.
+# rows of one length, so few tasks, and its own number of tokens. Packs that are padded to a fixed
+# length have one shape, so each step takes the same memory and time. With a dense mask, attention
+# costs more: a pack of $T$ tokens has $T^2$ scores, most of them between different rows.
 #
-# The shortest rows come last. If there are many, each pack but the last ends with less room than
-# one of them needs. Rows of similar length come into the same packs. So pack random portions of a
-# large data set, and shuffle the packs before you train.
+# The short rows come last and fill gaps. With many of them, each pack but the last ends with less
+# room than the shortest row needs. Rows of similar length come into the same packs. So put several
+# packs into each step, in a random order: then a step mixes lengths.
 
 
 # %% Packs
@@ -744,7 +752,7 @@ def packing_removes_padding(run: Run):
     plain, alike, packed = waste.values()
     run.measure("padding in random order", plain)
     bound = (min(lengths) - 1) / room + 1 / len(packs)
-    because = "no pack but the last has room for a shortest row"
+    because = "with many short rows, no pack but the last has room for a shortest one"
     run.measure("padding packed", packed, expect_at_most=bound, because=because, decides=True)
     what = "padding packed ÷ in random order"
     half = "our convention: half is much less"
@@ -939,7 +947,8 @@ def closing(results: Results) -> str:
         f"{min(rights):.3f} to {max(rights):.3f} over three seeds.\n"
         f"- Share of right responses, masked prompt − unmasked: {masked}.\n"
         f"- The responses' loss in three seeds: {right} nats with the right loop, {means} with the "
-        f"mean of means, {short} with bf16 weights. Ranges that overlap show no effect.\n"
+        f"mean of means, {short} with bf16 weights. Ranges that overlap don't exclude an effect: "
+        "compare seed by seed.\n"
         f"- Of the mass of the logits' gradient, float16 loses {small:.2%} with 64 labels, "
         f"{large:.0%} with 524,288."
     )

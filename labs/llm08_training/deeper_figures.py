@@ -32,7 +32,7 @@ def draw_mistakes(loops: dict[str, Trained], others: list[list[list[float]]]) ->
         others: the held-out loss of the right loop's other seeds, a thin line for each.
     """
     fig, axes = plt.subplots(4, 2, figsize=(7.2, 8.4), sharex=True, sharey=True)
-    fig.suptitle("Which five loops differ from the right one?")
+    fig.suptitle("Eight loops: which mistakes can you recognise?")
     for ax, (letter, trained) in zip(axes.flat, loops.items(), strict=True):
         for points in others:
             ax.plot(*zip(*points, strict=True), color="grey", lw=1)

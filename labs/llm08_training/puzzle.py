@@ -29,13 +29,9 @@ def in_words(numbers: Sequence[float]) -> str:
 
 
 def beside(name: str, losses: Sequence[float], rights: Sequence[float]) -> str:
-    """Return a loop's range of losses, and where it lies beside that of the right loop."""
-    where = "they overlap"
-    if min(losses) > max(rights):
-        where = "all above"
-    if max(losses) < min(rights):
-        where = "all below"
-    return f"{name} {in_words(losses)} ({where})"
+    """Return a loop's range of losses, and what it has more than the right loop, seed by seed."""
+    more = ", ".join(f"{loss - right:+.3f}" for loss, right in zip(losses, rights, strict=True))
+    return f"{name} {in_words(losses)} (seed by seed {more})"
 
 
 def show_table(run: Run, loops: dict[str, Fit]) -> None:

@@ -55,12 +55,9 @@ def test_a_batch_of_each_loop_shows_a_mistake_in_its_labels_and_no_other():
     assert found == {name: name if name in deeper.IN_LABELS else "none" for name in LOOPS}
 
 
-def test_three_seeds_lie_above_or_below_the_right_loop_only_if_the_ranges_do_not_overlap():
-    rights = [0.4, 0.5, 0.45]
-    assert puzzle.beside("x", [0.51, 0.7, 0.6], rights) == "x 0.510 to 0.700 (all above)"
-    assert puzzle.beside("x", [0.2, 0.39, 0.3], rights) == "x 0.200 to 0.390 (all below)"
-    assert puzzle.beside("x", [0.2, 0.4, 0.3], rights) == "x 0.200 to 0.400 (they overlap)"
-    assert puzzle.beside("x", [0.2, 0.9, 0.3], rights) == "x 0.200 to 0.900 (they overlap)"
+def test_a_loop_is_compared_with_the_right_one_seed_by_seed():
+    losses = puzzle.beside("x", [0.5, 0.7, 0.41], [0.4, 0.5, 0.45])
+    assert losses == "x 0.410 to 0.700 (seed by seed +0.100, +0.200, -0.040)"
 
 
 def test_each_letter_of_the_puzzle_is_a_loop_and_the_order_depends_on_the_seed(run: Run):
