@@ -79,7 +79,7 @@ lab.before_run(assets.check_model)
 # | shifted twice | the data shifts labels, then the loss again | `labels = [*labels[1:], -100]` |
 # | mean of means | the mean of micro-batches' means (5) | `label_sum(…) / label_count(…) / 2` |
 # | rate by batch | each micro-batch moves the rate (7) | `lr_at(2 * step, steps, warmup)` |
-# | bf16 weights | so few significant bits that small steps round away (9) | `model.to(torch.bfloat16)` |
+# | bf16 weights | too few significant bits for small steps (9) | `model.to(torch.bfloat16)` |
 #
 # "Shifted twice" needs a picture. `label_sum` compares the logits at place $i - 1$ with the label
 # at $i$. If the data has already moved each label one place to the left, the header
