@@ -3,9 +3,10 @@
 import asyncio
 import os
 import socket
+import time
 from dataclasses import replace
 
-from hub import learners, networks, seat_ends, seats, state
+from hub import learners, networks, presence, seat_ends, seats, state
 from hub.seat_leases import SeatLeases
 from hub.waiting_line import WaitingLine
 from launcher.hub_folder import LABEL
@@ -35,6 +36,8 @@ class SeatSpawner(DockerSpawner):
     async def start(self):
         """Wait for GPUs if the seat needs some, then start it."""
         seat_ends.forget(state.WORKSHOP, self.learner)
+        if self.handler and self.handler.current_user is self.user:  # not the teacher, or --seats
+            presence.record(state.WORKSHOP, self.learner, time.time())
         if line is None:
             return await super().start()
         # A hub that was killed in this method leaves a container, which holds GPUs.

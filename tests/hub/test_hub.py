@@ -292,6 +292,7 @@ def test_the_teacher_sees_the_class_hands_out_and_collects(hub: Hub) -> None:
     page = teacher.log_in()
     assert page.url.endswith("/services/class/"), page
     assert "2 of 3 seats run" in page.text
+    assert page.text.count("<td>works</td>") == 2, "learners started these seats themselves"
     handed = teacher.submit("/services/class/handout", page, lab="LLM01")
     assert "LLM01 went to 2 of 2 learners." in handed.text
     assert "There is no lab" in teacher.submit("/services/class/handout", page, lab="LLM77").text
