@@ -69,8 +69,9 @@ def _missing(option: str, name: str, in_container: bool) -> Card:
         return Card(what, why, f"{option} {quote(str(path))}", WRONG_USAGE)
     copy = f"work/{elsewhere.name}"
     words = " ".join(quote(str(path)) for path in (elsewhere, ROOT / copy))
+    copies = f"mkdir -p {quote(str(ROOT / 'work'))} && cp -r {words}"
     why = "A lab in a container sees only work/ and outputs/ of the clone."
-    return Card(what, why, f"cp -r {words}; then {option} {quote(copy)}", WRONG_USAGE)
+    return Card(what, why, f"{copies}; then {option} {quote(copy)}", WRONG_USAGE)
 
 
 def _nowhere(option: str, name: str) -> Card:

@@ -262,8 +262,14 @@ def train_smollm2(run: Run, parts: Parts) -> str:
         facts |= {"before": before, "after": after, "tests": len(test), "most": most}
         folder = save(run, done.model, words, answers, OPTIONS, **facts)
         run.say(f"The model is in {folder}. Talk to it: invoke chat {folder}")
-    few = not own and run.size == "tiny" and is_right < len(table)
-    limit = " So few steps don't teach all tasks, even if the loss falls." if few else ""
+    limit = ""
+    if own and is_right < len(table):
+        limit = (
+            " A lower loss can be the form of the answers alone. If the rows are facts, more passes"
+            f" over them may help: --steps {2 * how.steps}."
+        )
+    elif run.size == "tiny" and is_right < len(table):
+        limit = " So few steps don't teach all tasks, even if the loss falls."
     return (
         f"On the test rows the loss went from {before:.2f} to {after:.2f} nats per label. Right "
         f"responses in the table: {was_right} of {len(table)} before the training, {is_right} "

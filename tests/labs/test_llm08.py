@@ -540,7 +540,8 @@ def test_the_saved_model_decodes_greedily_and_the_list_shows_its_data(tmp_path: 
     assert config["do_sample"] is False
     assert "temperature" not in config
     title = SavedModel(folder).title
-    assert title == time.strftime("SmolLM2-135M-Instruct, trained on faq.csv on %Y-%m-%d")
+    start = time.strftime("SmolLM2-135M-Instruct, trained on faq.csv on %Y-%m-%d")
+    assert title == f"{start}: 10 steps, 2 of 3 right"
 
 
 def test_the_options_of_own_data_have_these_defaults():

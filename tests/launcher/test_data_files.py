@@ -58,7 +58,7 @@ def test_what_the_lab_sees_is_accepted(root: Path, name: str, container: bool) -
         ("work/fak.csv", True, "--dataset work/faq.csv"),
         ("faq.csv", True, "--dataset work/faq.csv"),
         ("new.csv", True, "put it into work/: --dataset work/new.csv"),
-        ("beside.csv", True, "cp -r ROOT/beside.csv ROOT/work/beside.csv; then --dataset work/"),
+        ("beside.csv", True, "&& cp -r ROOT/beside.csv ROOT/work/beside.csv; then --dataset work/"),
         ("outputs/gone", False, "put it into work/"),
     ],
 )
@@ -100,7 +100,8 @@ def test_the_lab_command_is_refused_before_a_container_is_made(clone: Clone) -> 
     assert ended.code == 2, ended
     assert "what: The lab doesn't see faq.csv." in ended.err
     assert re.search(
-        r"fix: cp -r \S+/faq.csv \S+/work/faq.csv; then --dataset work/faq.csv", ended.err
+        r"fix: mkdir -p \S+/work && cp -r \S+/faq.csv \S+/faq.csv; then --dataset work/faq.csv",
+        ended.err,
     )
 
 
