@@ -7,6 +7,7 @@ engine's part of a request, and not the vendor's tool.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -96,12 +97,17 @@ def use_small_images(clone: Clone, small: str = SMALL) -> Clone:
 
 
 def build_small(clone: Clone, archive: Path) -> None:
-    """Build the small images with the machine's engine, and save them in one archive."""
-    for words in (("cpu",), ("cuda",), ("rocm", "--gfx", "gfx942")):
-        built = clone.invoke("build", "--runtime", "docker", "--stack", *words)
-        assert built.code == 0, built
-    subprocess.run(["docker", "save", "--output", archive, *SMALL_ONES], check=True)
-    subprocess.run(["docker", "image", "rm", *SMALL_ONES], check=True, capture_output=True)
+    """Build the small images with the machine's engine, and save them in one archive.
+
+    The tests of Podman and of GPU hosts do so, perhaps at the same time.
+    """
+    with (Path(tempfile.gettempdir()) / "llm-labs-small.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for words in (("cpu",), ("cuda",), ("rocm", "--gfx", "gfx942")):
+            built = clone.invoke("build", "--runtime", "docker", "--stack", *words)
+            assert built.code == 0, built
+        subprocess.run(["docker", "save", "--output", archive, *SMALL_ONES], check=True)
+        subprocess.run(["docker", "image", "rm", *SMALL_ONES], check=True, capture_output=True)
 
 
 def wait_for_engine(socket: Path, process: "subprocess.Popen[Any]", log: Path) -> None:
