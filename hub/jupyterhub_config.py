@@ -9,6 +9,7 @@ from typing import Any
 import docker
 from hub import class_folder, networks, presence, seat_ends, state, time_limits
 from hub.authenticator import WorkshopAuthenticator
+from hub.database import use_write_ahead_log
 from hub.seat_leases import RunningSeat
 from hub.spawner import HUB_CONTAINER, SECONDS_TO_START, SeatSpawner, leases, workshop
 from hub.steady_clock import use_steady_clock
@@ -58,6 +59,7 @@ def find_leases_again(engine: Any) -> None:
 
 
 use_steady_clock()
+use_write_ahead_log()
 seconds_between_reports = time_limits.seconds_between_reports(settings.idle)
 class_folder.lock_solutions(state.WORKSHOP, settings.solutions == "locked")
 engine = docker.from_env()

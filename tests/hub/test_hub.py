@@ -1,13 +1,19 @@
 """A real hub: learners log in over HTTP, work in their seats, and find them after a hub's death."""
 
+import gzip
 import json
 import os
+import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +206,41 @@ def test_a_learner_opens_a_lesson_runs_a_cell_and_checks_a_sheet(hub: Hub) -> No
     work = hub.workshop / "learners" / "ada" / "work"
     assert (work / "llm06_attention.py").is_file()
     assert list((work / "progress").glob("*.json"))
+
+
+def test_the_hub_commits_without_waiting_for_the_disk(hub: Hub) -> None:
+    with closing(sqlite3.connect(hub.workshop / "state" / "hub.sqlite")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_jupyterlab_s_files_come_compressed_to_a_browser_that_accepts_it(hub: Hub) -> None:
+    ada = hub.learner("ada")
+    page = ada.log_in()
+    found = re.search(r'src="([^"]+/main\.[^"]+\.js[^"]*)"', page.text)
+    assert found, page.text
+    plain, text = _headers_and_body(ada, found[1])
+    packed, body = _headers_and_body(ada, found[1], **{"Accept-Encoding": "gzip, br"})
+    assert packed["Content-Encoding"] == "gzip"
+    assert plain["Content-Encoding"] is None
+    assert packed["Content-Type"] == plain["Content-Type"]
+    assert "javascript" in plain["Content-Type"]
+    assert plain["Vary"] == packed["Vary"] == "Accept-Encoding"
+    assert len(body) < len(text) / 2
+    assert gzip.decompress(body) == text
+
+
+def test_jupyterlab_doesn_t_ask_whether_to_build_itself(hub: Hub) -> None:
+    page = hub.learner("ada").log_in()
+    found = re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', page.text, re.DOTALL)
+    assert found, page.text
+    config = json.loads(found[1])
+    assert (config["buildAvailable"], config["buildCheck"]) == (False, False)
+
+
+def _headers_and_body(learner: Learner, path: str, **headers: str) -> tuple[Message, bytes]:
+    request = urllib.request.Request(learner.server + path, headers=headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+        return reply.headers, reply.read()
 
 
 def test_a_seat_reaches_the_hub_and_nothing_else(hub: Hub) -> None:
