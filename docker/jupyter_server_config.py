@@ -129,6 +129,8 @@ c.ServerApp.open_browser = False
 c.ServerApp.port_retries = 0
 c.KernelManager.transport = "ipc"  # other users can't send code to a kernel
 c.Application.log_level = "ERROR"  # the link, without a launcher, is critical
+# JupyterLab would ask whether to build itself again. Each page runs Node.js for that, for 0.25 s.
+c.ServerApp.tornado_settings = {"page_config_data": {"buildAvailable": False, "buildCheck": False}}
 # No requests to the network: no list of extensions, no news, no search for updates.
 c.LabApp.extension_manager = "readonly"
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"

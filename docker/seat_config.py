@@ -13,6 +13,7 @@ from labs.course import classroom, sheets
 from labs.course.syllabus import Lesson, lessons
 
 import seat_notes
+import seat_static
 from jupyter_server.base.handlers import AuthenticatedFileHandler
 from tornado.ioloop import IOLoop
 from tornado.web import HTTPError
@@ -55,6 +56,8 @@ def configure(c: Any, lab_files: type) -> None:
     # By the wall clock, a jump back would end what repeats, such as the look for dead kernels.
     IOLoop.time = lambda _: time.monotonic()
     usage = seat_notes.start(int(os.environ["LABS_QUOTA"]), int(os.environ["LABS_LONGEST"])).usage
+
+    seat_static.send_compressed()
 
     class SeatFiles(lab_files):
         """The files of the labs, up to the learner's quota, and without locked solutions."""

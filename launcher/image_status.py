@@ -27,7 +27,7 @@ NOTEBOOK_LOCK = "requirements-notebook.lock"
 NOTEBOOK_TARGET = "notebook"  # the Dockerfile's stage with JupyterLab
 HUB_FILES = (
     *("proxy/install.sh", "proxy/package.json", "proxy/package-lock.json"),
-    *("seat.bashrc", "seat_command.sh", "seat_config.py", "seat_notes.py"),
+    *("seat.bashrc", "seat_command.sh", "seat_config.py", "seat_notes.py", "seat_static.py"),
     *("seat_lab/package.json", "seat_lab/static/notes.js"),
 )
 HUB_LOCK = "requirements-hub.lock"
