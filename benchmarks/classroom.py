@@ -49,10 +49,10 @@ class Hub:
     def __init__(self, count: int) -> None:
         self.settings = hub_settings.read()
         self.engine = docker.from_env()
+        self.url = self._url()
         self.names = [f"learner-{n:02}" for n in range(1, count + 1)]
 
-    @property
-    def url(self) -> str:
+    def _url(self) -> str:
         """Return the address of the hub's container, to which the engine forwards learners."""
         networks = self.own().attrs["NetworkSettings"]["Networks"]
         (name,) = (name for name in networks if not name.startswith("llm-labs-seat-"))
@@ -93,8 +93,9 @@ class Round:
     def run(self, work: Callable[[str, Times], None]) -> None:
         """Let all learners work, beginning within five seconds of each other; print a summary."""
         begun = time.monotonic()
-        with weighed(self.hub) as peaks, ThreadPoolExecutor(len(self.hub.names)) as pool:
-            list(pool.map(lambda n: self._one(n, work), range(len(self.hub.names))))
+        count = len(self.hub.names)
+        with first_on_the_cpu(), weighed(self.hub) as peaks, ThreadPoolExecutor(count) as pool:
+            list(pool.map(lambda n: self._one(n, work), range(count)))
         print(f"\n{self.title}: {time.monotonic() - begun:.0f} s, load {os.getloadavg()[0]:.0f}")
         print(f"  {len(self.times)} of {len(self.hub.names)} learners succeeded")
         for failure in self.failures:
@@ -109,7 +110,6 @@ class Round:
     def _one(self, number: int, work: Callable[[str, Times], None]) -> None:
         name = self.hub.names[number]
         times: Times = {}
-        use_the_cpu_first()
         time.sleep(number * SECONDS_TO_LOG_IN / len(self.hub.names))
         try:
             work(name, times)
@@ -118,10 +118,19 @@ class Round:
             self.failures.append(f"{name}, after {list(times)}: {error!r:.300}")
 
 
-def use_the_cpu_first() -> None:
-    """Let this thread run before all that isn't real-time; only root may."""
+@contextmanager
+def first_on_the_cpu() -> Generator[None]:
+    """Let threads that start in this block run before all that isn't real-time; only root may."""
+    schedule(os.SCHED_FIFO, 1)
+    try:
+        yield
+    finally:
+        schedule(os.SCHED_OTHER, 0)
+
+
+def schedule(policy: int, priority: int) -> None:
     with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, policy, os.sched_param(priority))
 
 
 @contextmanager
