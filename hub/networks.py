@@ -44,8 +44,21 @@ def free_subnet(taken: Iterable[str]) -> str:
     raise RuntimeError("all addresses for seats are taken")
 
 
+def hub_address(network: dict[str, Any]) -> str:
+    """Return the hub's address on the network of a seat; it stays when the hub's container changes.
+
+    So a seat finds the hub in its /etc/hosts: a busy engine takes ten seconds to look a name up.
+    """
+    (config,) = _configs(network)
+    return str(ipaddress.ip_network(config["Subnet"])[2])  # [1] is the gateway's
+
+
 def create(client: Any, ident: str, name: str, hub_container: str) -> str:
-    """Create the network of a seat, if it doesn't exist, and connect the hub; return its name."""
+    """Create the network of a seat, if it doesn't exist, and connect the hub.
+
+    Returns:
+        The hub's address on it.
+    """
     own_name = seat_network(ident, name)
     with _lock:
         existing: list[dict[str, Any]] = client.networks()
@@ -60,19 +73,22 @@ def create(client: Any, ident: str, name: str, hub_container: str) -> str:
                 ipam={"Config": [{"Subnet": free_subnet(taken)}]},
                 labels={LABEL: ident},
             )
-    connect_hub(client, own_name, hub_container)
-    return own_name
+    return connect_hub(client, own_name, hub_container)
 
 
 def _configs(network: dict[str, Any]) -> list[dict[str, str]]:
     return (network.get("IPAM") or {}).get("Config") or []
 
 
-def connect_hub(client: Any, network: str, hub_container: str) -> None:
-    """Connect the hub to a network, unless it is connected."""
-    members: dict[str, Any] = client.inspect_network(network)["Containers"]
-    if not any(member.startswith(hub_container) for member in members):
-        client.connect_container_to_network(hub_container, network, aliases=[HUB])
+def connect_hub(client: Any, name: str, hub_container: str) -> str:
+    """Connect the hub to the network of a seat, unless it is connected; return its address."""
+    network: dict[str, Any] = client.inspect_network(name)
+    address = hub_address(network)
+    if not any(member.startswith(hub_container) for member in network["Containers"]):
+        client.connect_container_to_network(
+            hub_container, name, aliases=[HUB], ipv4_address=address
+        )
+    return address
 
 
 def connect_hub_to_all(client: Any, ident: str, hub_container: str) -> None:

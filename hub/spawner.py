@@ -86,7 +86,8 @@ class SeatSpawner(DockerSpawner):
     async def create_object(self):
         """Create the folders and the network, then the container."""
         learners.make_folders(state.WORKSHOP, self.learner)
-        self.network_name = await self._in_thread(networks.create)
+        self.network_name = networks.seat_network(workshop.ident, self.learner)
+        hub_address = await self._in_thread(networks.create)
         spec = workshop.seat
         if workshop.settings.network:
             spec = replace(spec, dns=())  # the engine's own servers look names up
@@ -95,9 +96,10 @@ class SeatSpawner(DockerSpawner):
             self.environment = {**self.environment, **spec.environment}
         labels = {**spec.labels, LABEL: workshop.ident}
         self.extra_create_kwargs = seats.create_arguments(spec, labels)
-        self.extra_host_config = seats.host_config(
-            spec, learners.binds(workshop.host_folder, self.learner)
-        )
+        self.extra_host_config = {
+            **seats.host_config(spec, learners.binds(workshop.host_folder, self.learner)),
+            "extra_hosts": {networks.HUB: hub_address},
+        }
         created = await super().create_object()
         if workshop.settings.network:
             await asyncio.to_thread(

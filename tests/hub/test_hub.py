@@ -213,9 +213,11 @@ def test_the_hub_commits_without_waiting_for_the_disk(hub: Hub) -> None:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_the_proxy_finds_the_hub_without_the_engine(hub: Hub) -> None:
-    lookup = ["python", "-c", "import socket; print(socket.gethostbyname('hub'))"]
-    assert hub.container().exec_run(lookup).output.strip() == b"127.0.0.1"
+def test_proxy_and_seats_find_the_hub_without_the_engine(hub: Hub) -> None:
+    places = {"ada": hub.seats()["ada"], "the hub": hub.container()}
+    known = {name: one.exec_run("cat /etc/hosts").output for name, one in places.items()}
+    assert b"127.0.0.1\thub\n" in known["the hub"]
+    assert re.search(rb"^198\.1[89]\.\d+\.\d+\thub$", known["ada"], re.MULTILINE)
 
 
 def test_jupyterlab_s_files_come_compressed_to_a_browser_that_accepts_it(hub: Hub) -> None:

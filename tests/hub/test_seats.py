@@ -99,6 +99,7 @@ class Engine:
     def __init__(self) -> None:
         self.made: list[dict[str, Any]] = []
         self.connected: list[tuple[str, str]] = []
+        self.addresses: list[str] = []
 
     def networks(self, **_: Any) -> list[dict[str, Any]]:
         return self.made
@@ -107,17 +108,24 @@ class Engine:
         self.made.append({"Name": name, "IPAM": options["ipam"], **options})
 
     def inspect_network(self, name: str) -> dict[str, Any]:
-        return {"Containers": {c: {} for c, network in self.connected if network == name}}
+        (network,) = (one for one in self.made if one["Name"] == name)
+        members = {c: {} for c, joined in self.connected if joined == name}
+        return {**network, "Containers": members}
 
-    def connect_container_to_network(self, container: str, network: str, **_: Any) -> None:
+    def connect_container_to_network(
+        self, container: str, network: str, ipv4_address: str, **_: Any
+    ) -> None:
         self.connected.append((container, network))
+        self.addresses.append(ipv4_address)
 
 
 def test_seats_get_separate_networks_that_lead_nowhere_else() -> None:
     engine = Engine()
-    names = [networks.create(engine, "1a2b3c", name, "hub0") for name in ("ada", "ben", "ada")]
-    assert names[0] == names[2] != names[1]
-    assert len(engine.made) == 2
+    hubs = [networks.create(engine, "1a2b3c", name, "hub0") for name in ("ada", "ben", "ada")]
+    assert hubs == ["198.18.0.2", "198.18.0.10", "198.18.0.2"]
+    assert engine.addresses == hubs[:2]
+    names = [networks.seat_network("1a2b3c", name) for name in ("ada", "ben")]
+    assert [network["Name"] for network in engine.made] == names
     assert all(network["internal"] for network in engine.made)
     assert all(network["options"] == networks.NO_ADDRESS for network in engine.made)
     subnets = {network["IPAM"]["Config"][0]["Subnet"] for network in engine.made}
@@ -127,8 +135,9 @@ def test_seats_get_separate_networks_that_lead_nowhere_else() -> None:
 
 def test_a_new_container_of_the_hub_joins_the_seats_that_run() -> None:
     engine = Engine()
-    networks.create(engine, "1a2b3c", "ada", "old")
+    known = networks.create(engine, "1a2b3c", "ada", "old")
     networks.connect_hub_to_all(engine, "1a2b3c", "new")
+    assert engine.addresses == [known, known], "a seat knows only this address"
     assert ("new", networks.seat_network("1a2b3c", "ada")) in engine.connected
 
 
