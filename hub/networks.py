@@ -44,13 +44,23 @@ def free_subnet(taken: Iterable[str]) -> str:
     raise RuntimeError("all addresses for seats are taken")
 
 
+def addresses(subnet: str) -> dict[str, str]:
+    """Return the addresses of a seat's network, as the engine's API takes them.
+
+    The engine chooses the seat's from the upper half. The hub's is in the lower half, so nobody has
+    it while the hub is away.
+    """
+    _, upper = ipaddress.ip_network(subnet).subnets()
+    return {"Subnet": subnet, "IPRange": str(upper)}
+
+
 def hub_address(network: dict[str, Any]) -> str:
     """Return the hub's address on the network of a seat; it stays when the hub's container changes.
 
     So a seat finds the hub in its /etc/hosts: a busy engine takes ten seconds to look a name up.
     """
     (config,) = _configs(network)
-    return str(ipaddress.ip_network(config["Subnet"])[2])  # [1] is the gateway's
+    return str(ipaddress.ip_network(config["Subnet"])[2])
 
 
 def create(client: Any, ident: str, name: str, hub_container: str) -> str:
@@ -70,7 +80,7 @@ def create(client: Any, ident: str, name: str, hub_container: str) -> str:
                 driver="bridge",
                 internal=True,
                 options=NO_ADDRESS,
-                ipam={"Config": [{"Subnet": free_subnet(taken)}]},
+                ipam={"Config": [addresses(free_subnet(taken))]},
                 labels={LABEL: ident},
             )
     return connect_hub(client, own_name, hub_container)

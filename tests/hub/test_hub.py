@@ -463,3 +463,22 @@ def test_a_teacher_logs_in_where_they_did_before_whoever_guesses_beside_them(hub
     teacher.ask("/hub/logout")
     page = teacher.log_in()
     assert page.url.endswith("/services/class/"), page
+
+
+def test_a_new_container_of_the_hub_finds_its_address_free_in_each_network(hub: Hub) -> None:
+    """The engine starts a seat again while the hub is away, and gives it an address."""
+    old = hub.container()
+    old.stop()
+    before = hub.seats()
+    before["ben"].restart(timeout=1)
+    settings = hub.workshop / "hub.toml"
+    settings.write_text(settings.read_text().replace("A class of tests", "Another title"))
+    started = hub.clone.invoke("hub")
+    assert started.code == 0, started
+    assert hub.container().id != old.id
+    hub.wait(enter(hub, "ada"))
+    seats = hub.seats()
+    assert [seats[name].id for name in seats] == [before[name].id for name in seats]
+    for name, seat in seats.items():
+        code, output = seat.exec_run(["python3", "-c", CONNECT.format([("hub", 8081)])])
+        assert code == 0, (name, output)

@@ -128,7 +128,9 @@ def test_seats_get_separate_networks_that_lead_nowhere_else() -> None:
     assert [network["Name"] for network in engine.made] == names
     assert all(network["internal"] for network in engine.made)
     assert all(network["options"] == networks.NO_ADDRESS for network in engine.made)
-    subnets = {network["IPAM"]["Config"][0]["Subnet"] for network in engine.made}
+    configs = [network["IPAM"]["Config"][0] for network in engine.made]
+    assert [one["IPRange"] for one in configs] == ["198.18.0.4/30", "198.18.0.12/30"]
+    subnets = {one["Subnet"] for one in configs}
     assert len(subnets) == 2
     assert len(engine.connected) == 2, "the hub is connected once to each"
 
