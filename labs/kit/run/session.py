@@ -18,7 +18,7 @@ from labs.course.syllabus import Lesson
 from labs.kit.compare import Mistake, check_part
 from labs.kit.records import PARTS, Experiment
 from labs.kit.report import index, page
-from labs.kit.run import predictions, repeat, results
+from labs.kit.run import predictions, repeat, results, stop_request
 from labs.kit.run.console import Output
 from labs.kit.run.devices import PRODUCT, choose_precision, describe_device
 from labs.kit.run.environment import environment, stack
@@ -130,6 +130,8 @@ class Session:
             self._record_crash(experiment)
         except Exception as error:
             self._record_crash(experiment, explain_undefined(function, error))
+        finally:
+            stop_request.end()  # a training that crashed didn't
 
     def _record_crash(self, experiment: Experiment, explanation: str = "") -> None:
         """Record the traceback; print it, or an explanation in its place."""

@@ -1,11 +1,16 @@
 """Small labs, run by `python -m labs`: what they write and print, and their exit codes."""
 
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from labs.kit.records import Experiment
+from labs.kit.run import stop_request
+from labs.kit.run.session import Session
 from tests.conftest import Clone, Ended, _fresh_clone
 from tests.kit.every_finding import (
     CHECKS,
@@ -133,6 +138,22 @@ def test_a_failed_check_is_in_the_report_the_card_and_the_exit_code(clone: Clone
     page = read_page(only_run(clone))
     assert "failed" in page.split("The claims and their verdicts")[-1]
     assert "did you subtract?" in page
+
+
+def test_after_a_training_that_crashed_ctrl_c_has_its_usual_effect() -> None:
+    """In a notebook the process goes on."""
+    usual = signal.getsignal(signal.SIGINT)
+
+    def training(_: Any) -> str:
+        stop_request.listen()
+        assert signal.getsignal(signal.SIGINT) is not usual
+        raise ValueError("a crash")
+
+    crashes: list[str] = []
+    session: Any = SimpleNamespace(run=None, _record_crash=lambda *_: crashes.append("one"))
+    Session._call(session, Experiment("it", ""), training)
+    assert crashes == ["one"]
+    assert signal.getsignal(signal.SIGINT) is usual
 
 
 def test_a_crash_is_printed_in_full_and_earlier_results_stay(clone: Clone) -> None:
