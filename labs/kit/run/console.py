@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TextIO, TypeVar
 
@@ -59,46 +60,54 @@ class Output:
             total = done + len(items)  # pyright: ignore[reportArgumentType]
         if done and total == done:
             return  # nothing is left to do
-        if self.screen.is_terminal:
-            yield from self._bar(items, label, total, done, note)
-        else:
-            yield from self._lines(items, label, total, done, note)
+        show = self._bar if self.screen.is_terminal else self._lines
+        yield from show(items, Count(label, done, total, note))
 
-    def _bar(
-        self,
-        items: Iterable[Item],
-        label: str,
-        total: int | None,
-        done: int,
-        note: Callable[[], str],
-    ) -> Iterator[Item]:
+    def _bar(self, items: Iterable[Item], count: "Count") -> Iterator[Item]:
         columns = [TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn()]
         columns += [TextColumn("{task.fields[note]}"), TimeRemainingColumn()]
         bar = Progress(*columns, console=self.screen, transient=True)
         with bar:  # rich's own track() would stop at the number of these items
-            task = bar.add_task(label, total=total, completed=done, note=note())
+            task = bar.add_task(
+                count.label, total=count.total, completed=count.done, note=count.note()
+            )
             for item in items:
                 yield item
-                bar.update(task, advance=1, note=note())
+                bar.update(task, advance=1, note=count.note())
 
-    def _lines(
-        self,
-        items: Iterable[Item],
-        label: str,
-        total: int | None,
-        done: int,
-        note: Callable[[], str],
-    ) -> Iterator[Item]:
-        self.print(f"   {label} …")
+    def _lines(self, items: Iterable[Item], count: "Count") -> Iterator[Item]:
+        self.print(f"   {count.label} …")
         start = last_line = time.monotonic()
-        for number, item in enumerate(items, done):
+        for number, item in enumerate(items, count.done):
             now = time.monotonic()
             if now - last_line >= SECONDS_BETWEEN_LINES:
-                left = time_left(now - start, number - done, total and total - number)
-                parts = [f"   {label}: {number} of {total or '?'}", note(), left]
-                self.print(", ".join(part for part in parts if part))
+                self.print(count.line(number, now - start))
                 last_line = now
             yield item
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a progress counts.
+
+    Attributes:
+        label: stands before the count.
+        done: items that were done before.
+        total: all items, those before included; None if nobody knows.
+        note: returns what stands behind the count.
+    """
+
+    label: str
+    done: int
+    total: int | None
+    note: Callable[[], str]
+
+    def line(self, number: int, seconds: float) -> str:
+        """Return the progress after `number` items, `seconds` after the first of this run."""
+        remaining = None if self.total is None else self.total - number
+        left = time_left(seconds, number - self.done, remaining)
+        parts = [f"   {self.label}: {number} of {self.total or '?'}", self.note(), left]
+        return ", ".join(part for part in parts if part)
 
 
 def _done_before(items: Iterable[object]) -> int:

@@ -1,6 +1,5 @@
 """Record what an experiment finds: checks, measurements, tables, figures and views."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +17,7 @@ from labs.kit.records import (
 )
 from labs.kit.report import views
 from labs.kit.report.save_figure import save
+from labs.kit.run import notebook_display
 from labs.kit.run.console import Output
 from labs.kit.run.processes import is_main
 
@@ -185,7 +185,7 @@ class Findings:
         path = self.folder / "figures" / f"{name}.svg"
         if is_main():
             save(figure, path)
-            _display(figure)
+            notebook_display.show_figure(figure)
         plt.close(figure)
         self.current.items.append(Figure(name, caption, path, alt))
 
@@ -218,7 +218,7 @@ class Findings:
         view = View(kind, name, caption, list(columns), cells, path)
         if is_main():
             views.write(data, path)
-            _display_view(view)
+            notebook_display.show_view(view)
         self.current.items.append(view)
 
     def progress(
@@ -243,27 +243,3 @@ class Findings:
     def say(self, text: str) -> None:
         """Print a line."""
         self.output.print(Text(f"   {text}"))
-
-
-def _display(figure: "Drawing") -> None:
-    """Show the figure in a notebook."""
-    if _in_notebook():
-        from IPython.display import display
-
-        display(figure)
-
-
-def _display_view(view: View) -> None:
-    """Show the view in a notebook."""
-    if _in_notebook():
-        from IPython.display import display
-
-        display({"text/html": views.frame(view), "text/plain": view.caption}, raw=True)
-
-
-def _in_notebook() -> bool:
-    if "IPython" not in sys.modules:
-        return False
-    from IPython.core.getipython import get_ipython
-
-    return get_ipython() is not None

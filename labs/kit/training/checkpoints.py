@@ -19,7 +19,7 @@ from labs.kit.run.run import Run
 from labs.kit.run.run_folder import refusal
 from labs.kit.training import checkpoint_folders
 from labs.kit.training.find_checkpoint import Found, Search
-from labs.kit.training.loop import nan_fix
+from labs.kit.training.loop import require_finite_weights
 from labs.kit.training.state import require_random_states, restore, state_of
 from labs.kit.training.stop import stop
 
@@ -155,7 +155,7 @@ class Checkpoints:
             raise RuntimeError("call resume before the first save")
         if done == self._saved:
             return
-        self._require_finite_weights(done)
+        require_finite_weights(self.run, self.name, done, self._saved)
         self.seconds = time.perf_counter() - self._since
         reason = self._write(self._folder, done)
         self._clock = time.monotonic()
@@ -198,20 +198,6 @@ class Checkpoints:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             fix = f"rm -r {path.parent}, which starts over"
             raise Card(f"The checkpoint {path} can't be loaded.", why, fix, FAILED) from error
-
-    def _require_finite_weights(self, done: int) -> None:
-        models = cast(
-            list[torch.nn.Module],
-            self.run.accelerator._models,  # pyright: ignore[reportPrivateUsage]
-        )
-        if not models:
-            raise RuntimeError("create Checkpoints before accelerator.prepare: it has no model")
-        parameters = [parameter for model in models for parameter in model.parameters()]
-        finite = [parameter.detach().isfinite().all() for parameter in parameters]
-        if not all(finite):
-            what = f"The weights of {self.name!r} are NaN or infinite after step {done:,}."
-            why = f"A gradient was, too. The last checkpoint is of step {self._saved:,}."
-            stop_all(Card(what, why, nan_fix(self.run), FAILED))
 
     def _write(self, folder: Path, done: int) -> str:
         """Write a checkpoint: every process its part, then the main one the rest.

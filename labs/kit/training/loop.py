@@ -63,6 +63,33 @@ def stop_on_nan(run: Run, loss: torch.Tensor, step: int, batch: Any = None) -> f
     return value
 
 
+def require_finite_weights(run: Run, name: str, done: int, saved: int) -> None:
+    """Stop if a weight is NaN or infinite.
+
+    Args:
+        run: the run, whose accelerator has prepared the model.
+        name: the name of the training.
+        done: the number of steps that are done.
+        saved: the step of the last checkpoint.
+
+    Raises:
+        Card: in all processes, if one is.
+        RuntimeError: if no model was prepared.
+    """
+    models = cast(
+        list[torch.nn.Module],
+        run.accelerator._models,  # pyright: ignore[reportPrivateUsage]
+    )
+    if not models:
+        raise RuntimeError("create Checkpoints before accelerator.prepare: it has no model")
+    parameters = [parameter for model in models for parameter in model.parameters()]
+    finite = [parameter.detach().isfinite().all() for parameter in parameters]
+    if not all(finite):
+        what = f"The weights of {name!r} are NaN or infinite after step {done:,}."
+        why = f"A gradient was, too. The last checkpoint is of step {saved:,}."
+        stop_all(Card(what, why, nan_fix(run), FAILED))
+
+
 def _card(
     run: Run, step: int, value: float, parts: list[tuple[dict[str, torch.Tensor], float]]
 ) -> Card:
