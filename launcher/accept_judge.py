@@ -51,7 +51,7 @@ def slow(record: Record) -> list[str]:
 
 
 def doubts(record: Record) -> list[str]:
-    """Return why slow cards, or cores, can't be told from others here."""
+    """Return why the measurements can't show slow cards or cores here."""
     if why := busy(record):
         return [why]
     unclear = [

@@ -50,7 +50,7 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """Return same, slower, faster, or too noisy to tell."""
+        """Return one of SAME, SLOWER, FASTER and UNCLEAR."""
         if self.noise > MOST_NOISE:
             return UNCLEAR
         if abs(math.log(self.ratio)) <= math.log1p(self.noise):

@@ -28,7 +28,7 @@ from launcher.table import print_table
 from launcher.task_words import typed_command, typed_with
 
 COLUMNS = ("job", "name", "time", "state")
-FIRST_OF_A_JOB = 4  # of Request's fields: those from here on make sense in a job alone
+OF_A_JOB = ("nodes", "partition", "time", "account", "slurm_options")  # Request's, for a job alone
 FOLDER = ROOT / "outputs" / "slurm"  # scripts, and the output of their jobs
 
 
@@ -107,7 +107,7 @@ def jobs(number: str) -> int:
 
 def _without_slurm(request: Request) -> Card:
     """Return the card for an option of a job without --on."""
-    options = fields(request)[FIRST_OF_A_JOB:]
+    options = [one for one in fields(request) if one.name in OF_A_JOB]
     names = [one.name for one in options if getattr(request, one.name) != one.default]
     option = f"--{names[0].replace('_', '-')}" if names else "--detach"
     why = "It is an option of a job. Without --on, the lab runs on this machine."

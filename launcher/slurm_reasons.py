@@ -7,7 +7,10 @@ import re
 
 from launcher.cards import Card
 
-_SMALLER = "the same command with less of it; sacctmgr show qos lists the limits"
+_LIMIT = (
+    "It asks for more, or less, than a job of yours may have.",
+    "the same command with less of it; sacctmgr show qos lists the limits",
+)
 # Reasons that don't end by themselves: why, and what to change.
 _NEVER = {
     "PartitionTimeLimit": (
@@ -48,7 +51,7 @@ def in_words(reason: str) -> str:
     """Return the reason for which a job waits, in words that follow "waits in the queue"."""
     if reason in ("", "None"):
         return ""
-    reason = reason.replace("_", " ")  # scontrol writes a sentence so
+    reason = reason.replace("_", " ")  # scontrol writes sentences with underscores
     down = "DOWN" in reason or "ReqNodeNotAvail" in reason
     hint = "; sinfo -R lists the nodes that are down or drained" if down else ""
     return f" ({reason}){hint}"
@@ -65,12 +68,10 @@ def why_never(number: str, reason: str) -> Card | None:
         fix = f"{_HELD[reason].format(number=number)}, then invoke jobs {number}"
         why = f"Slurm reports {reason}. A job that is held doesn't start until it is released."
         return Card(f"Job {number} is held.", why, f"{fix}; or scancel {number}")
-    if reason in _NEVER:
-        why, change = _NEVER[reason]
-    elif _LIMIT_OF_A_JOB.fullmatch(reason):
-        why, change = "It asks for more, or less, than a job of yours may have.", _SMALLER
-    else:
+    known = _NEVER.get(reason) or (_LIMIT if _LIMIT_OF_A_JOB.fullmatch(reason) else None)
+    if known is None:
         return None
+    why, change = known
     return Card(
         f"Job {number} can't start: {reason}.",
         f"{why} The job stays in the queue.",

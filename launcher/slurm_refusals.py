@@ -16,7 +16,7 @@ Ask = Callable[[list[str]], str]
 
 
 def refuse_time(time: str) -> None:
-    """Refuse a time limit that Slurm can't read; "" is none.
+    """Refuse a time limit that Slurm can't read; without one, the partition's holds.
 
     Raises:
         Card: If it can't be read.
@@ -42,14 +42,15 @@ def card(errors: str, options: SlurmOptions, ask: Ask) -> Card:
 
 
 def _fix(why: str, options: SlurmOptions, ask: Ask) -> str:
-    if "artition name" in why or "invalid partition" in why:
+    why = why.lower()
+    if "partition name" in why or "invalid partition" in why:
         names = sorted(set(ask(["sinfo", "-h", "-o", "%R"]).split()))
         return f"--partition with one of: {', '.join(names)}"
-    if "ccount" in why:
+    if "account" in why:
         return "--account with one of: sacctmgr show associations user=$USER format=account"
     if "gres" in why:
         return "without --gpus; sinfo -o '%R %G' lists the GPUs of each partition"
-    if "ode configuration" in why or "ode count" in why or "emory" in why:
+    if "node configuration" in why or "node count" in why or "memory" in why:
         return _what_there_is(options, ask)
     return "sinfo shows what the cluster has; invoke lab --help lists the options"
 

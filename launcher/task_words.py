@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 
 from launcher.cards import WRONG_USAGE, Card
 
@@ -54,7 +55,7 @@ def _split(words: Sequence[str], flags: Mapping[str, bool]) -> tuple[list[str], 
         if flag in flags:
             known.append(word)
             if flags[flag] and not equals:
-                known += [value for value in [next(remaining, None)] if value is not None]
+                known += islice(remaining, 1)  # its value, if there is one
         elif unknown or word.startswith("--"):
             unknown.append(word)
         else:
