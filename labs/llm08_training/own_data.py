@@ -220,7 +220,7 @@ def _last_turn(text: str) -> str:
 
 def train_smollm2(run: Run, parts: Parts) -> str:
     """Train SmolLM2's last four blocks on the rows of --dataset, or on a few of the word tasks."""
-    keep_memory()  # else two fifths of the processor time are page faults
+    keep_memory()  # else a quarter of the processor time goes into page faults
     name = assets.pretrained(run.options.model, run.online)
     words = AutoTokenizer.from_pretrained(name)
     own = conversations.requested(run.settings, partial(refuse_special, words))

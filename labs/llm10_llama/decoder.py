@@ -11,24 +11,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Product = Callable[[Tensor, Tensor], Tensor]
+
 
 class Decoder:
     """A Llama's weights, which `generate` takes in the model's place. Some are copies of them.
 
     So make a new Decoder when the model has changed.
 
+    Args:
+        model: the Llama.
+        multiply: returns x·Wᵀ, (rows, d_in), (d_out, d_in) -> (rows, d_out).
+
     Raises:
         TypeError: if the model has other norms than RMSNorm, or no SwiGLU.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, multiply: Product = product):
         if model.config.norm is not Norm or model.config.ffn is not Gated:
             raise TypeError("a Decoder needs a model with RMSNorm and SwiGLU")
         self.config = model.config
         self.cache = model.cache
         self.turns = model.turns
         self.embedding = model.embed_tokens.weight.detach()
-        self.blocks = [DecoderBlock(block) for block in model.layers]
+        self.multiply = multiply
+        self.blocks = [DecoderBlock(block, multiply) for block in model.layers]
         self.output = stacked([model.lm_head], model.norm.weight)
 
     def __call__(self, tokens: Tensor, cache: Any, padding: Any = None, last=False) -> Tensor:
@@ -43,13 +50,14 @@ class Decoder:
         if last:
             x = x[length - 1 :: length]  # (B, d)
         x = F.rms_norm(x, x.shape[1:], eps=self.config.eps)
-        return product(x, self.output).view(len(tokens), -1, self.config.vocabulary)
+        return self.multiply(x, self.output).view(len(tokens), -1, self.config.vocabulary)
 
 
 class DecoderBlock:
     """The matrices of a block and what it does with them, without modules and gradients."""
 
-    def __init__(self, block: Any):
+    def __init__(self, block: Any, multiply: Product):
+        self.multiply = multiply
         attention = block.self_attn
         self.head_dim = attention.head_dim
         self.heads = attention.q_proj.out_features // self.head_dim
@@ -66,7 +74,7 @@ class DecoderBlock:
         self, x: Tensor, length: int, turns: Any, extend: Callable[..., Any], mask: Any
     ) -> Tensor:
         """Add both branches, (B·T, d) -> (B·T, d); `length` is T."""
-        y = product(self.normed(x), self.qkv)
+        y = self.multiply(self.normed(x), self.qkv)
         y = y.view(-1, length, self.heads + 2 * self.kv_heads, self.head_dim)
         qk, v = y.split((self.heads + self.kv_heads, self.kv_heads), 2)
         if turns is not None:
@@ -74,9 +82,9 @@ class DecoderBlock:
         q, k = qk.split((self.heads, self.kv_heads), 2)  # (B, T, H, D), (B, T, H_kv, D)
         k, v = extend(k.transpose(1, 2), v.transpose(1, 2))  # with those of earlier tokens
         y = mix(q.transpose(1, 2), k, v, mask)  # (B, H, T, D)
-        x = x + product(y.transpose(1, 2).reshape(x.shape), self.o)
-        gate, up = product(self.normed(x), self.gate_up).chunk(2, -1)
-        return x + product(F.silu(gate) * up, self.down)
+        x = x + self.multiply(y.transpose(1, 2).reshape(x.shape), self.o)
+        gate, up = self.multiply(self.normed(x), self.gate_up).chunk(2, -1)
+        return x + self.multiply(F.silu(gate) * up, self.down)
 
     def normed(self, x: Tensor) -> Tensor:
         """Return x over its size; the gain is in the matrix behind."""

@@ -1,6 +1,7 @@
 """The figures of LLM10+."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from labs.kit import Run
 from labs.llm10_llama.bugs import Row
@@ -22,10 +23,11 @@ def bugs(run: Run, rows: Sequence[Row], sound: Sequence[float]) -> None:
     fig, ax = plt.subplots(figsize=(8, 4.4))
     names = [row.planted for row in rows]
     places = range(len(rows))
-    ax.plot([row.loss for row in rows], places, "C0o", ms=9, label="text read at once")
+    style: dict[str, Any] = {"ms": 11, "mew": 2, "mfc": "none"}
+    ax.plot([row.loss for row in rows], places, "C0o", **style, label="text read at once")
     one_by_one = [row.one_by_one for row in rows]
     ax.plot(one_by_one, places, "C1x", ms=9, mew=2, label="one token at a time")
-    ax.axvspan(min(sound), max(sound), color="grey", alpha=0.3, zorder=0)
+    ax.axvspan(min(sound), max(sound), color="grey", alpha=0.6, zorder=0)
     ax.set_yticks(places, names)
     ax.invert_yaxis()
     ax.set_title("The loss after training, read in two ways", pad=26)
@@ -71,8 +73,10 @@ def muon(
         share = np.linspace(0, 1, len(values))
         right.semilogy(share, values.numpy(), f"C{i}:")
         right.semilogy(share, after[name].numpy(), f"C{i}", label=name)
-    right.set_title("Dotted: a gradient. Solid: after the steps", fontsize=11)
-    right.set(xlabel="rank ÷ number of singular values", ylabel="singular value", ylim=(1e-4, 3))
+    right.set_title("Four gradients: before (dotted), after", fontsize=11)
+    right.set(
+        xlabel="place in falling order ÷ their number", ylabel="singular value", ylim=(1e-4, 3)
+    )
     right.legend(fontsize=9, loc="lower left")
     run.figure(
         fig,
@@ -153,15 +157,17 @@ def parts(costs: dict[str, float], bound: float) -> Figure:
     return fig
 
 
-def speeds(lengths: Sequence[int], found: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw tokens per second against the number of new tokens, one line for each name."""
+def gains(lengths: Sequence[int], found: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw without ÷ with a cache against the number of new tokens, one line for each name."""
     fig, ax = plt.subplots()
     for name, values in found.items():
-        ax.semilogx(lengths, values, "o-", label=name)
-    ax.set_title("Without a cache, a longer text is written more slowly")
-    ax.set(xlabel="new tokens", ylabel="tokens per second")
-    ax.set_ylim(bottom=0)
+        ax.loglog(lengths, values, "o-", label=name)
+    ax.set_title("A cache saves far more FLOPs than time")
+    ax.set(xlabel="new tokens", ylabel="without a cache ÷ with a cache")
     ax.set_xticks(lengths, [str(n) for n in lengths])
+    ticks = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+    ax.set_yticks(ticks, [str(n) for n in ticks])
+    ax.set_ylim(1, 2 * max(max(values) for values in found.values()))
     ax.minorticks_off()
     ax.legend()
     return fig

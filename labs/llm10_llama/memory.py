@@ -1,8 +1,11 @@
-"""The processor time and the page faults of a training step."""
+"""What a step costs: its processor time, its page faults, its time beside another one's."""
 
 import resource
 from collections.abc import Callable
+from statistics import median
 from typing import Any
+
+from labs.kit import seconds_paired
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +29,12 @@ def cost(step: Callable[[], Any], calls: int = 20) -> tuple[float, float]:
     system = after.ru_stime - before.ru_stime
     faults = after.ru_minflt - before.ru_minflt
     return (user + system) / calls, faults / calls
+
+
+def times_as_fast(old: Callable[[], Any], new: Callable[[], Any], rounds: int) -> float:
+    """Return how many times as fast `new` is: the median of the ratios of `rounds` pairs."""
+    pairs = zip(*seconds_paired(old, new, rounds), strict=True)
+    return median(before / after for before, after in pairs)
 
 
 def step_of(model: Any, batch: int, length: int) -> Callable[[], None]:

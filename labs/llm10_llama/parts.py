@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
 
 from labs.llm01_inference import draw, top_p
 from labs.llm05a_normalization import RMSNorm, SwiGLU
@@ -14,45 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TABLES = 16  # of rotations that are cached
-LOW = (torch.bfloat16, torch.float16)
-
-
-class LeanRMSNorm(torch.autograd.Function):
-    """RMSNorm of (..., d) in few passes, forward and backward; its statistics are in float32.
-
-    LLM05a+ derives the gradient. float64 stays float64.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float) -> Tensor:
-        """Return the normed x, in the dtype of x."""
-        precise = torch.float32 if x.dtype in LOW else None
-        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise)  # (..., 1)
-        r = (size.square() / x.shape[-1] + eps).rsqrt()
-        ctx.save_for_backward(x, gain, r)
-        return (x * r).mul_(gain).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor):
-        """Return the gradients of x and of the gain."""
-        x, gain, r = ctx.saved_tensors
-        dtype = x.dtype
-        if dtype in LOW:
-            x, gain, dy = (tensor.float() for tensor in (x, gain, dy))
-        product = dy * x
-        share = (product @ gain)[..., None] * (r**3 / x.shape[-1])  # r³·mean(x·γ·dy)
-        dx = (dy * gain).mul_(r).addcmul_(x, share, value=-1)
-        dgain = r.flatten() @ product.flatten(0, -2)
-        return dx.to(dtype), dgain.to(dtype), None
 
 
 class Norm(RMSNorm):
-    """LLM05a's RMSNorm, faster in training."""
+    """LLM05a's RMSNorm by the library's function; its statistics are in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Norm each token, (..., d) -> (..., d)."""
-        if torch.is_grad_enabled():
-            return LeanRMSNorm.apply(x, self.weight, self.eps)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 

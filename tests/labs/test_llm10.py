@@ -83,15 +83,15 @@ def test_grouped_heads_equal_full_heads_with_copied_keys():
     torch.testing.assert_close(grouped(x, turns), full(x, turns), rtol=0, atol=1e-12)
 
 
-def test_the_lean_norm_equals_the_plain_norm_forward_and_backward():
+def test_the_norm_equals_llm05as_forward_and_backward():
     x = torch.randn(3, 5, 8, dtype=torch.double, requires_grad=True)
-    gain = torch.rand(8, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda *a: parts.LeanRMSNorm.apply(*a, 1e-5), (x, gain))
-    want = parts.RMSNorm(8).double()
-    lean = parts.Norm(8).double()
-    torch.testing.assert_close(lean(x), want(x), rtol=0, atol=1e-12)
-    with torch.no_grad():
-        torch.testing.assert_close(lean(x), want(x), rtol=0, atol=1e-12)
+    dy = torch.randn(3, 5, 8, dtype=torch.double)
+    found = []
+    for norm in (parts.RMSNorm(8).double(), parts.Norm(8).double()):
+        norm.load_state_dict({"weight": torch.linspace(0.5, 2, 8)})
+        y = norm(x)
+        found.append([y, *torch.autograd.grad(y, (x, norm.weight), dy)])
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
 
 
 def test_generation_continues_beyond_the_context():
