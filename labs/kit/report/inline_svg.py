@@ -7,7 +7,7 @@ from labs.kit.report.figure_style import INK
 from markupsafe import Markup, escape
 
 _SVG = re.compile(r"<svg\b[^>]*>")
-_VIEW_BOX = re.compile(r'viewBox="[^"]*"')
+_VIEW_BOX = re.compile(r'viewBox="\S+ \S+ ([^\s"]+) [^\s"]+"')
 _DROPPED = re.compile(r"<metadata>.*?</metadata>|<style\b.*?</style>|<!--.*?-->", re.DOTALL)
 _ID = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r'(href="#|url\(#)([^")]*)')
@@ -35,5 +35,6 @@ def inline(text: str, prefix: str, alt: str) -> Markup:
     for colour, both in _SCHEMES.items():
         text = text.replace(colour, both)
     box = _VIEW_BOX.search(text)
-    opening = f'<svg class="drawing" role="img" aria-label="{escape(alt)}" {box[0] if box else ""}>'
+    shape = f'{box[0]} style="--width: {box[1]}px"' if box else ""
+    opening = f'<svg class="drawing" role="img" aria-label="{escape(alt)}" {shape}>'
     return Markup(_SVG.sub(lambda _: opening, text, count=1))

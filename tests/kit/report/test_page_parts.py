@@ -122,11 +122,11 @@ def experiments(folder: Path) -> list[Experiment]:
     return [parts, first, second]
 
 
-def draw(folder: Path) -> Path:
+def draw(folder: Path, inches: float = 7.2) -> Path:
     use_style()
     import matplotlib.pyplot as plt
 
-    fig, ax = plt.subplots()
+    fig, ax = plt.subplots(figsize=(inches, 4.0))
     ax.plot([1, 2, 3], [1, 4, 9], "o-", label="black", color="black")
     ax.set(title="A title", xlabel="x")
     ax.legend()
@@ -450,6 +450,43 @@ def test_a_figure_takes_the_ink_of_the_page(browser: Any, path: Path) -> None:
 def test_a_figure_has_a_text_for_those_who_cannot_see_it(opened: Any) -> None:
     assert opened.get_by_role("img", name="a rising line").count() == 1
     assert opened.get_by_role("img", name="The same again").count() == 1, "else the caption"
+
+
+def test_a_narrow_figure_fits_a_phone_and_its_text_has_one_size_on_a_desk(
+    browser: Any, tmp_path: Path
+) -> None:
+    widths = {}
+    for inches in (4.0, 7.2):
+        experiment = Experiment("first", "It holds.")
+        experiment.items = [Figure("plot", "A plot", draw(tmp_path, inches))]
+        path = page_with(tmp_path, experiment)
+        with page_of(browser, path, 360, "light") as page:
+            scrolls = "one => one.scrollWidth > one.clientWidth"
+            assert page.locator("figure .scroll").evaluate(scrolls) == (inches > 5)
+        with page_of(browser, path, 1280, "light") as page:
+            widths[inches] = page.locator(".drawing").bounding_box()["width"]
+    assert widths[4.0] / widths[7.2] == pytest.approx(4.0 / 7.2, rel=0.02)
+
+
+def test_a_short_cell_is_one_line_on_a_phone_and_a_long_one_wraps(
+    browser: Any, tmp_path: Path
+) -> None:
+    experiment = Experiment("first", "It holds.")
+    cells = [
+        "dog cow bee <|end|>",
+        "a sentence that is longer than a phone is wide",
+        *["0.123"] * 5,
+    ]
+    experiment.items = [Table("Wide", list("abcdefg"), [cells])]
+    with page_of(browser, page_with(tmp_path, experiment), 360, "light") as page:
+        lines = """one => {
+            const text = document.createRange()
+            text.selectNodeContents(one)
+            return text.getClientRects().length
+        }"""
+        short, long = page.locator(".experiment tr td").all()[:2]
+        assert short.evaluate(lines) == 1
+        assert long.evaluate(lines) > 1
 
 
 def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
