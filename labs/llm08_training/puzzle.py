@@ -6,7 +6,11 @@ from statistics import mean
 
 from labs.kit import Run
 from labs.llm08_training import word_tasks
-from labs.llm08_training.training import Fit
+from labs.llm08_training.lesson import IGNORED
+from labs.llm08_training.training import EVERY, Fit, Row
+from labs.llm08_training.word_tasks import word_tokenizer
+
+from torch import Tensor
 
 REQUEST = {"instruction": "Reverse the words", "input": "bee cow dog", "output": "dog cow bee"}
 
@@ -19,8 +23,13 @@ def letters_of(run: Run, names: Iterable[str]) -> dict[str, str]:
 
 
 def own_loss(fitted: Fit) -> float:
-    """Return the loop's training loss, a mean of the last 20 steps (nats per own label)."""
-    return mean(fitted.trained.losses[-20:])
+    """Return the loop's training loss, the figure's last point (nats per own label)."""
+    return mean(fitted.trained.losses[-EVERY:])
+
+
+def precision_of(fitted: Fit) -> str:
+    """Return the precision in which a loop trained, in words."""
+    return "fp32" if fitted.precision == "fp32" else f"{fitted.precision} autocast"
 
 
 def in_words(numbers: Sequence[float]) -> str:
@@ -34,15 +43,27 @@ def beside(name: str, losses: Sequence[float], rights: Sequence[float]) -> str:
     return f"{name} {in_words(losses)} (seed by seed {more})"
 
 
-def show_table(run: Run, loops: dict[str, Fit]) -> None:
+def show_tables(run: Run, loops: dict[str, Fit]) -> None:
     """Show the numbers of each loop, by its letter, and its response to a request."""
-    table = []
+    numbers = []
+    written = []
     for letter, fitted in loops.items():
-        losses = [own_loss(fitted), fitted.loss]
-        shares = [f"{share:.0%}" for share in fitted.exam[:3]]
-        (response,) = word_tasks.responses(fitted.trained.model, [REQUEST])
-        table.append([letter, *losses, *shares, response])
+        shares = [f"{share:.0%}" for share in (fitted.exam.words, fitted.exam.stops)]
+        numbers.append([letter, own_loss(fitted), fitted.loss, *shares])
+        written.append([letter, *word_tasks.responses(fitted.trained.model, [REQUEST])])
+    columns = ["loop", "its loss", "responses' loss", "words", "stops"]
+    run.table("its loss: nats over its own labels; words: right words", columns, numbers)
     asked = f"{REQUEST['instruction']} {REQUEST['input']}"
-    columns = ["loop", "its loss", "responses' loss", "right", "words", "stops", f"“{asked}”"]
-    title = "its loss: nats over its own labels; right: right words and end; words: right words"
-    run.table(title, columns, table)
+    run.table(f"Each loop's response to “{asked}”", ["loop", "response"], written)
+
+
+def show_labels(run: Run, row: Row, labels: dict[str, Tensor]) -> None:
+    """Show a row's labels in each loop, and those of two places of padding after it."""
+    table = []
+    for name, line in labels.items():
+        places = line[: len(row["input_ids"]) + 2].tolist()
+        words = [word_tokenizer.decode([i]) if i != IGNORED else "·" for i in places]
+        table.append([name, " ".join(words)])
+    text = word_tokenizer.decode(row["input_ids"])
+    title = f"Labels of the row “{text}” and of two places of padding; · is −100"
+    run.table(title, ["loop", "labels"], table)

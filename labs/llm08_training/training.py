@@ -155,10 +155,12 @@ class Fit:
     Attributes:
         trained: the model and its curves.
         exam: its marks on the held-out requests.
+        precision: of its training: fp32, bf16 or fp16.
     """
 
     trained: Trained
     exam: Exam
+    precision: str
 
     @property
     def right(self) -> float:
@@ -330,7 +332,8 @@ def fit(
     # the rows of a step, not of a micro-batch: then all loops of LLM08+ get the same precision
     with run.small_products(how.batch * accumulate * TOKENS, model.config.hidden_size):
         trained = train(run, f"{name}, seed {seed}", model, rows, how, parts.loop, watch)
-    return Fit(trained, exam(run, trained.model, held_out))
+        precision = run.precision
+    return Fit(trained, exam(run, trained.model, held_out), precision)
 
 
 @on_one_thread

@@ -1,12 +1,14 @@
 """LLM08+: seven loops with a mistake, packs, and two processes that train as one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from labs.course.options import Settings
 from labs.kit import Run
 from labs.kit.run.console import Output
-from labs.llm08_training import deeper, loops, puzzle, training, word_tasks
+from labs.llm08_training import deeper, loops, puzzle, rounding, training, word_tasks
 from labs.llm08_training import lesson as lab
 from labs.llm08_training.loops import LOOPS
 from labs.llm08_training.training import in_groups
@@ -68,6 +70,24 @@ def test_each_letter_of_the_puzzle_is_a_loop_and_the_order_depends_on_the_seed(r
     assert puzzle.letters_of(other, LOOPS) != letters
 
 
+def test_the_puzzle_names_the_precision_of_its_small_products(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    assert run.accelerator.mixed_precision == "no"
+
+    @contextmanager
+    def in_bf16(rows: int, width: int) -> Iterator[None]:
+        del rows, width
+        run.precision = "bf16"
+        yield
+        run.precision = "fp32"
+
+    monkeypatch.setattr(training, "steps_of", lambda _: 25)
+    assert puzzle.precision_of(deeper.fit(run, "right", 0)) == "fp32"
+    monkeypatch.setattr(run, "small_products", in_bf16)
+    assert puzzle.precision_of(deeper.fit(run, "right", 1)) == "bf16 autocast"
+
+
 def test_a_mean_of_means_weighs_micro_batches_equally(run: Run):
     window = [lab.collate(rows_of(n), lab.PAD) for n in (1, 8)]
     model = lab.build(run, 0)
@@ -105,6 +125,13 @@ def test_the_lost_shares_are_those_of_entries_that_float16_rounds_to_0():
     assert entries == 0.5
     assert mass == pytest.approx(2 * 2**-25 / (1 + 3.5 * 2**-25))
     assert deeper.shares_lost(g, 2) == (0, 0)
+
+
+def test_an_entry_above_the_limit_rounds_up_so_the_sum_may_grow():
+    lost, grows, stays = 2.0**-25, 1.5 * 2.0**-25, 2.0**-24
+    assert rounding.sum_in_float16(torch.tensor([lost, stays]).double()) == pytest.approx(2 / 3)
+    assert rounding.sum_in_float16(torch.tensor([grows]).double()) == pytest.approx(4 / 3)
+    assert rounding.sum_in_float16(torch.tensor([stays]).double()) == 1
 
 
 # Packing.
