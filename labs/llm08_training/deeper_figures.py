@@ -72,7 +72,7 @@ def draw_float16(batches: list[int], plain: list[float], scaled: list[float], li
         ax.text(batches[0] / 4, 30 * shares[0], name, color=colour)
     for i in (0, 3, -1):
         ax.text(batches[i], plain[i] / 2, f"{100 * plain[i]:.2g} %", ha="center", va="top")
-    ax.text(batches[-1], 2 * scaled[-1], f"{100 * scaled[-1]:.2g} %", ha="center")
+    ax.text(batches[-1], scaled[-1] / 5, f"{100 * scaled[-1]:.2g} %", ha="center", va="top")
     right = 8 * batches[-1]
     ax.axhline(little, color="grey", ls="--")
     name = f"little: {100 * little:.1g} %"

@@ -43,6 +43,20 @@ def beside(name: str, losses: Sequence[float], rights: Sequence[float]) -> str:
     return f"{name} {in_words(losses)} (seed by seed {more})"
 
 
+def three_seeds(losses: dict[str, Sequence[float]]) -> str:
+    """Return a sentence with the responses' losses of three seeds, the right loop's first."""
+    right, *others = losses
+    compared = [beside(name, losses[name], losses[right]) for name in others]
+    first = f"the right loop {in_words(losses[right])}"
+    return f"The responses' loss in three seeds, in nats: {'; '.join([first, *compared])}."
+
+
+def key(letters: dict[str, str], losses: dict[str, Sequence[float]]) -> str:
+    """Return which letter is which loop, and the losses of those that are hard to tell apart."""
+    pairs = ", ".join(f"{letter} is {name}" for name, letter in letters.items())
+    return f"The key: {pairs}. {three_seeds(losses)}"
+
+
 def show_tables(run: Run, loops: dict[str, Fit]) -> None:
     """Show the numbers of each loop, by its letter, and its response to a request."""
     numbers = []

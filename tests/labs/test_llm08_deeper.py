@@ -62,6 +62,12 @@ def test_a_loop_is_compared_with_the_right_one_seed_by_seed():
     assert losses == "x 0.410 to 0.700 (seed by seed +0.100, +0.200, -0.040)"
 
 
+def test_the_key_names_each_loop_and_compares_seed_by_seed():
+    text = puzzle.key({"right": "A", "x": "B"}, {"right": [0.4, 0.5], "x": [0.5, 0.4]})
+    assert text.startswith("The key: A is right, B is x. ")
+    assert "the right loop 0.400 to 0.500; x 0.400 to 0.500 (seed by seed +0.100, -0.100)." in text
+
+
 def test_each_letter_of_the_puzzle_is_a_loop_and_the_order_depends_on_the_seed(run: Run):
     letters = puzzle.letters_of(run, LOOPS)
     assert sorted(letters.values()) == list("ABCDEFGH")
@@ -161,7 +167,7 @@ def test_padding_is_counted_relative_to_the_longest_row_or_to_the_given_places()
     assert deeper.padding([rows], places=10) == pytest.approx(4 / 10)
 
 
-# N processes.
+# P processes.
 
 
 def test_the_two_processes_of_the_lab_train_the_model_of_the_run_size(run: Run) -> None:
