@@ -1,7 +1,7 @@
 """The puzzle of LLM08+: its letters, its table, and how a loop compares with the right one."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
 from labs.kit import Run
@@ -43,7 +43,7 @@ def beside(name: str, losses: Sequence[float], rights: Sequence[float]) -> str:
     return f"{name} {in_words(losses)} (seed by seed {more})"
 
 
-def three_seeds(losses: dict[str, Sequence[float]]) -> str:
+def three_seeds(losses: Mapping[str, Sequence[float]]) -> str:
     """Return a sentence with the responses' losses of three seeds, the right loop's first."""
     right, *others = losses
     compared = [beside(name, losses[name], losses[right]) for name in others]
@@ -51,7 +51,7 @@ def three_seeds(losses: dict[str, Sequence[float]]) -> str:
     return f"The responses' loss in three seeds, in nats: {'; '.join([first, *compared])}."
 
 
-def key(letters: dict[str, str], losses: dict[str, Sequence[float]]) -> str:
+def key(letters: dict[str, str], losses: Mapping[str, Sequence[float]]) -> str:
     """Return which letter is which loop, and the losses of those that are hard to tell apart."""
     pairs = ", ".join(f"{letter} is {name}" for name, letter in letters.items())
     return f"The key: {pairs}. {three_seeds(losses)}"
