@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 FEW = 15  # rows on a CPU, for which (W·xᵀ)ᵀ took 0.3 to 0.9 times as long
 LARGE = 2**19  # numbers in a matrix; from there two rows took less time than one
-IMAGES = 16  # with fewer, PyTorch takes MKL for such a convolution on one thread
+IMAGES = 16  # on one thread, PyTorch takes oneDNN for such a convolution from there on
 
 
 def product(x: Tensor, w: Tensor) -> Tensor:
