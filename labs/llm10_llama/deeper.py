@@ -446,8 +446,8 @@ def a_convolution_is_a_product(run: Run):
 #   instead of seven. A norm's gain becomes a part of the matrix behind it. Let $\hat x$ be the
 #   normed vector before the gain: $W(\gamma * \hat x) = (W\,\text{diag}(\gamma))\hat x$. Queries
 #   and keys are turned at once.
-# - **A second row.** For one row of input, PyTorch calls MKL's product of a matrix and a vector, for
-#   two rows the product of two matrices. On the EPYC, all products of a model of 21 million
+# - **A second row.** For one row of input, PyTorch calls MKL's product of a matrix and a vector,
+#   for two rows the product of two matrices. On the EPYC, all products of a model of 21 million
 #   parameters took 5.1 ms for one row, but 2.2 ms for two. We don't know why. So for a large matrix
 #   we compute the row twice and drop one result.
 #
@@ -461,7 +461,7 @@ def a_convolution_is_a_product(run: Run):
 def the_cache_pays_more_the_longer_the_text(run: Run):
     """The longer the text, the more computation a cache saves, relative to reading all again.
 
-    Predict: 256 new tokens, with and without a cache: how many times fewer FLOPs, and how many times as fast?
+    Predict: 256 new tokens, with a cache: how many times fewer FLOPs, and how many times as fast?
     """
     lengths = run.pick(tiny=[32, 64, 128, 256], small=[64, 128, 256, 496], full=[128, 256, 1024])
     config = Config(257, 128, 4, 4, 2, 344, context=2 * lengths[-1])
@@ -536,9 +536,10 @@ def a_rearranged_model_writes_the_same(run: Run):
 # %% [markdown]
 # In FLOPs the gain is near $n/2$: 124 at 256 tokens. In time it is much smaller. On the EPYC and
 # one thread, a pass took about 0.5 ms, and 0.027 ms more for each token. So a pass over one token
-# pays almost only for calls. Without a cache, a pass over the mean length $n/2$ takes $0.5 + 0.027
-# \cdot n/2$ ms: 1.8 times as long at 32 tokens, 7.5 times at 256. The run counts FLOPs by PyTorch's
-# counter, which leaves attention out on a CPU (section 8).
+# pays almost only for calls. Without a cache, a pass over the mean length takes $0.5 + 0.027\,n/2$
+# ms, so it should take 1.8 times as long at 32 tokens, and 7.5 times at 256. Two runs measured 2.0
+# and 7.6. The run counts FLOPs by PyTorch's counter, which leaves attention out on a CPU (section
+# 8).
 #
 # The rearranged model's logits differ by rounding, so a longer text may differ at some token; a
 # test compares the logits. In three runs on that EPYC, fewer calls made writing 1.03 to 1.10 times
@@ -934,9 +935,9 @@ def it_learns_to_reply(run: Run):
 # The last letter was right in 23 to 72 %, the first in 10 to 59 %. Each was better than the control
 # by three standard errors in two runs of six. Each kind has about 40 questions, so one standard
 # error is up to 8 points. No word came back in capitals, and hardly one twice. An earlier version
-# of the code differed by nothing but rounding: with it, seed 1 got 74 % of the last letters, now
-# 24. So with so few steps, chance decides which kinds are learned. Why is the length easy? A guess
-# that we didn't test: the longer the word, the more tokens stand between `Q` and `A`, so the
+# of the code differed by nothing but rounding: with it, seed 1 got 74 % of the last letters and 24
+# % now. So with so few steps, chance decides which kinds are learned. Why is the length easy? A
+# guess that we didn't test: the longer the word, the more tokens stand between `Q` and `A`, so the
 # distance tells the length.
 #
 # ## What to remember
