@@ -546,14 +546,29 @@ if _words in (["lab"], ["learn"], ["check"]):
     from launcher.task_exit import refuse_no_lab
 
     raise Exit(code=refuse_no_lab(_words[0]))
-if _words[:1] in (["lab"], ["manifest"]):
-    from launcher.task_exit import refuse_misplaced_option
 
-    _arguments = [*Program().core_args(), *namespace[_words[0]].get_arguments()]
-    _flags = {
-        f"--{name}" if len(name) > 1 else f"-{name}": argument.takes_value
-        for argument in _arguments
+
+def _flags(name: str) -> dict[str, bool]:
+    """Return the options of a task and of Invoke, and whether each needs a value."""
+    arguments = [*Program().core_args(), *namespace[name].get_arguments()]
+    return {
+        f"--{name}" if len(name) > 1 else f"-{name}": argument.takes_value and not argument.optional
+        for argument in arguments
         for name in argument.names
     }
-    if code := refuse_misplaced_option(_flags):
+
+
+if sys.argv[1:2] == ["--dry"]:
+    _words = [*sys.argv[2:3], "--dry", *sys.argv[3:]]
+else:
+    _words = sys.argv[1:]
+if "invoke.main" in sys.modules and _words and not _words[0].startswith("-"):
+    from launcher.task_exit import refuse_wrong_words
+
+    _tasks = {name: _flags(name) for name in namespace.task_names}
+    if code := refuse_wrong_words(_words, _tasks):
         raise Exit(code=code)
+    _before_dashes = _words[: _words.index("--")] if "--" in _words else _words
+    if {"--help", "-h"} & set(_before_dashes[2:]):  # there Invoke lists options without a text
+        _help_instead(_words[0], "--help")
+        raise Exit

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -72,12 +73,15 @@ def plan_run(labs: str, options: Mapping[str, Any], lab_options: Sequence[str]) 
         lab_options: The words after `--`.
 
     Raises:
-        SystemExit: If the labs refuse the command; they print a card.
+        SystemExit: If the labs refuse the command; they print a card. Or if the options after `--`
+            ask for help; they have printed it.
     """
     words = _option_words(options)
     after = ["--", *lab_options] if lab_options else []
-    names = _plan([labs, *words, "--plan", *after])
-    return LabCommand(names, tuple(words), tuple(lab_options))
+    planned = [labs, *words, "--plan", *after]
+    if "--help" in lab_options or "-h" in lab_options:
+        raise SystemExit(run_here(planned))
+    return LabCommand(_plan(planned), tuple(words), tuple(lab_options))
 
 
 def plan_check(lab: str, options: Mapping[str, Any]) -> LabCommand:
@@ -100,6 +104,15 @@ def find_files(labs: str) -> list[LabFiles]:
     plan = _plan_labs([labs, "--plan"])
     columns = (plan["labs"], plan["files"], plan["sheets"], plan["first_experiments"])
     return [LabFiles(*row) for row in zip(*columns, strict=True)]
+
+
+def flags_of(labs: str) -> set[str] | None:
+    """Return the options that one of these labs parses; None if the labs don't list them."""
+    result = capture(labs_command([labs, "--plan"]), cwd=ROOT, stderr=subprocess.DEVNULL)
+    if result.returncode != 0:
+        return None
+    flags: list[list[str] | None] = json.loads(result.stdout)["options"]
+    return None if None in flags else {flag for ones in flags for flag in ones or ()}
 
 
 def labs_command(words: Sequence[str], python: str = sys.executable) -> list[str]:

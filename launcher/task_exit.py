@@ -3,12 +3,13 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from launcher.cards import WRONG_USAGE, Card, print_card
 from launcher.file_owner import give_caches_to_owner
 from launcher.interrupts import INTERRUPTED, Interrupted, Interrupts
-from launcher.task_words import misplaced_option
+from launcher.lab_command import flags_of
+from launcher.task_words import wrong_words
 
 
 def exit_code_of(action: Callable[[Interrupts], int | None]) -> int:
@@ -36,13 +37,15 @@ def refuse_no_lab(task_name: str) -> int:
     return WRONG_USAGE
 
 
-def refuse_misplaced_option(flags: Mapping[str, bool]) -> int:
-    """Print a card for an option of a lab before --; return the exit code, 0 without a card.
+def refuse_wrong_words(words: Sequence[str], tasks: Mapping[str, Mapping[str, bool]]) -> int:
+    """Print a card for words that Invoke can't parse; return the exit code, 0 without a card.
 
     Args:
-        flags: The options of the task and of Invoke, and whether each takes a value.
+        words: The words of the command, from the task on.
+        tasks: The tasks, each with the options of the task and of Invoke, and whether each needs
+            a value.
     """
-    card = misplaced_option(sys.argv[1:], flags)
+    card = wrong_words(words, tasks, flags_of)
     if card is None:
         return 0
     print_card(card)

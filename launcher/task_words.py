@@ -1,13 +1,32 @@
-"""The words of a command: find an option of a lab before --, where Invoke refuses it."""
+"""The words of a command: find those that Invoke refuses in its own words, and the right ones."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
 
 from launcher.cards import WRONG_USAGE, Card
 
 SIMILAR = 0.75  # of two names, from 0 to 1; none of the labs' options is as similar to a task's
+_WITH_OWN_OPTIONS = ("lab", "manifest")  # a lab's own options follow -- in these tasks
+_OF_SLURM = {"--ntasks": "--processes"}  # options of sbatch that have another name here
+_Flags = Mapping[str, bool]  # the options of a task and of Invoke, and whether each needs a value
+OwnFlags = Callable[[str], Collection[str] | None]
+
+
+@dataclass
+class _Words:
+    """The words before `--`: those that the task knows, and from the first unknown option on."""
+
+    known: list[str] = field(default_factory=list[str])
+    unknown: list[str] = field(default_factory=list[str])
+    names: list[str] = field(default_factory=list[str])  # of the known ones: the task and its lab
+
+    @property
+    def option(self) -> str:
+        """Return the unknown option."""
+        return self.unknown[0].partition("=")[0]
 
 
 def typed_command(words: Sequence[str]) -> str:
@@ -21,46 +40,132 @@ def typed_with(words: Sequence[str], *more: str) -> str:
     return typed_command([*words[:end], *more, *words[end:]])
 
 
-def misplaced_option(words: Sequence[str], flags: Mapping[str, bool]) -> Card | None:
-    """Return the card for an option that the task doesn't have; None if it has them all.
+def wrong_words(
+    words: Sequence[str], tasks: Mapping[str, _Flags], own_flags: OwnFlags
+) -> Card | None:
+    """Return the card for words that Invoke can't parse; None if there are none.
 
     Args:
-        words: The words of the command, from the first one on.
-        flags: The options of the task and of Invoke, and whether each takes a value.
+        words: The words of the command, from the task on.
+        tasks: The tasks, each with the options of the task and of Invoke, and whether each needs
+            a value.
+        own_flags: Returns the options that a lab parses, or None if they aren't known.
     """
+    task = words[0]
+    if task not in tasks:
+        near = get_close_matches(task, tasks, 1)
+        why = f"There is {near[0]}." if near else "invoke --list lists the tasks."
+        fix = typed_command([near[0], *words[1:]] if near else ["--list"])
+        return Card(f"invoke has no task {task!r}.", why, fix, WRONG_USAGE)
     end = words.index("--") if "--" in words else len(words)
-    known, unknown = _split(words[:end], flags)
-    if not unknown:
-        return None
-    option = unknown[0].partition("=")[0]
-    what = f"invoke doesn't know the option {option} here."
-    near = get_close_matches(option, [flag for flag in flags if flag[:2] == "--"], 1, SIMILAR)
-    if near:
-        corrected = [near[0] + unknown[0].removeprefix(option), *unknown[1:], *words[end:]]
-        why = f"There is {near[0]}."
-        return Card(what, why, typed_command([*known, *corrected]), WRONG_USAGE)
-    own = [*unknown, *words[end + 1 :]]
-    why = "The options that one lab alone has stand behind --."
-    return Card(what, why, typed_command([*known, "--", *own]), WRONG_USAGE)
+    split = _split(words[:end], tasks)
+    if not split.unknown:
+        return _wrong_value(split.known, tasks[task], words[end:])
+    return _unknown_option(split, tasks[task], words[end + 1 :], own_flags)
 
 
-def _split(words: Sequence[str], flags: Mapping[str, bool]) -> tuple[list[str], list[str]]:
-    """Return the words that the task knows, and from the first unknown option on the others."""
-    known: list[str] = []
-    unknown: list[str] = []
+def _split(words: Sequence[str], tasks: Mapping[str, _Flags]) -> _Words:
+    """Split the words of a task; those of a second task count as neither."""
+    split = _Words()
+    flags = tasks[words[0]]
     remaining = iter(words)
-    names = 0
     for word in remaining:
         flag, equals, _ = word.partition("=")
         if flag in flags:
-            known.append(word)
+            split.known.append(word)
             if flags[flag] and not equals:
-                known += islice(remaining, 1)  # its value, if there is one
-        elif unknown or word.startswith("--"):
-            unknown.append(word)
+                split.known += islice(remaining, 1)  # its value, if there is one
+        elif split.unknown or word.startswith("--"):
+            split.unknown.append(word)
+        elif split.names and word in tasks:
+            return split
         else:
-            names += 1
-            known.append(word)
-            if names > 2:  # the task, its lab, and another task with other options
-                return [], []
-    return known, unknown
+            split.known.append(word)
+            split.names.append(word)
+    return split
+
+
+def _wrong_value(known: Sequence[str], flags: _Flags, after: Sequence[str]) -> Card | None:
+    """Return the card for an option with two values or without one.
+
+    Args:
+        known: The words before `--`.
+        flags: The options, and whether each needs a value.
+        after: The words from `--` on.
+    """
+    seen: dict[str, slice] = {}
+    place = 0
+    while place < len(known):
+        flag, equals, _ = known[place].partition("=")
+        width = 2 if flags.get(flag) and not equals else 1
+        if place + width > len(known):
+            fix = f"invoke {known[0]} --help"
+            return Card(f"{flag} needs a value.", "No word follows it.", fix, WRONG_USAGE)
+        if flags.get(flag) and flag in seen:
+            once = list(known)
+            del once[seen[flag]]
+            why = "An option has one value."
+            fix = typed_command([*once, *after])
+            return Card(f"{flag} stands there twice.", why, fix, WRONG_USAGE)
+        seen[flag] = slice(place, place + width)
+        place += width
+    return None
+
+
+def _unknown_option(
+    split: _Words, flags: _Flags, after: Sequence[str], own_flags: OwnFlags
+) -> Card:
+    """Return the card for an option that the task doesn't have.
+
+    Args:
+        split: The words before `--`.
+        flags: The options of the task.
+        after: The words after `--`.
+        own_flags: Returns the options that a lab parses, or None if they aren't known.
+    """
+    task, *labs = split.names
+    option = split.option
+    what = f"invoke {task} has no option {option}."
+    own = own_flags(labs[0]) if labs and task in _WITH_OWN_OPTIONS else None
+    if near := _nearest(option, flags):
+        words = [*split.known, *_renamed(split.unknown, near), *(["--"] if after else []), *after]
+        return Card(what, f"There is {near}.", typed_command(words), WRONG_USAGE)
+    if task not in _WITH_OWN_OPTIONS:
+        help_ = f"invoke {task} --help"
+        return Card(what, f"{help_} lists its options.", help_, WRONG_USAGE)
+    if own is None or option in own:
+        why = "The options that one lab alone has stand behind --."
+        words = [*split.known, "--", *split.unknown, *after]
+        return Card(what, why, typed_command(words), WRONG_USAGE)
+    what = f"Neither invoke {task} nor {labs[0]} has an option {option}."
+    if near := _nearest(option, own):
+        words = [*split.known, "--", *_renamed(split.unknown, near), *after]
+        return Card(what, f"{labs[0]} has {near}.", typed_command(words), WRONG_USAGE)
+    return Card(what, *_instead(split, after), WRONG_USAGE)
+
+
+def _instead(split: _Words, after: Sequence[str]) -> tuple[str, str]:
+    """Return why nobody has an option, and what to do."""
+    task, lab = split.names[:2]
+    rest = ["--", *after] if after else []
+    same = _OF_SLURM.get(split.option, "") if task == "lab" else ""
+    if same:
+        words = [*split.known, *_renamed(split.unknown, same), *rest]
+        return f"Slurm's {split.option} is {same} here.", typed_command(words)
+    lists = f"invoke {task} --help and invoke lab {lab} -- --help list their options"
+    if "slurm" in split.known and "--slurm-options" not in split.known:
+        passed = ["--slurm-options", shlex.join(split.unknown)]
+        words = [*split.known, *passed, *rest]
+        return f"{lists}.", f"if it is one of sbatch: {typed_command(words)}"
+    return "Options of one lab stand behind --, and it doesn't have this one.", lists
+
+
+def _nearest(option: str, flags: Collection[str]) -> str:
+    """Return the most similar option, or ""."""
+    near = get_close_matches(option, [flag for flag in flags if flag[:2] == "--"], 1, SIMILAR)
+    return near[0] if near else ""
+
+
+def _renamed(words: Sequence[str], option: str) -> list[str]:
+    """Return the words with another name for the option that they start with."""
+    return [option + words[0].removeprefix(words[0].partition("=")[0]), *words[1:]]

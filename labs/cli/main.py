@@ -4,8 +4,10 @@ import argparse
 import json
 import sys
 from importlib import import_module
+from typing import Any
 
 from labs.cli import run_several
+from labs.course import lab_options
 from labs.course.cards import INTERRUPTED, WRONG_USAGE, Card
 from labs.course.options import Parser, common_parser, settings_from
 from labs.course.source import experiments, require_experiment
@@ -65,6 +67,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     _check_only(chosen, settings.only)
     if planning:
+        lab_options.check(chosen, own_words, settings)
         print(json.dumps(_plan(chosen)))
         return 0
     if len(chosen) > 1:
@@ -91,13 +94,17 @@ def _parser() -> Parser:
     return parser
 
 
-def _plan(chosen: list[Lesson]) -> dict[str, list[str]]:
-    """Return the labs' names, files and sheets as paths in the clone, and first experiments."""
+def _plan(chosen: list[Lesson]) -> dict[str, list[Any]]:
+    """Return the labs' names, files and sheets as paths in the clone, first experiments, options.
+
+    The options of a lab are null if they can't be read without it.
+    """
     return {
         "labs": [lesson.name for lesson in chosen],
         "files": [str(lesson.path.relative_to(LABS.parent)) for lesson in chosen],
         "sheets": [str(sheet_of(lesson)) for lesson in chosen],
         "first_experiments": [next(iter(experiments(lesson.source)), "") for lesson in chosen],
+        "options": [lab_options.flags_of(lesson) for lesson in chosen],
     }
 
 

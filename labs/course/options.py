@@ -5,7 +5,9 @@ line. An option of one lab is declared by that lab, with `lab.argument`.
 """
 
 import argparse
+import re
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +17,10 @@ SIZES = ("tiny", "small", "full")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 OUTPUTS = Path("outputs")
 LARGEST_SEED = 2**32 - 1  # numpy's limit
+SIMILAR = 0.75  # of two names, from 0 to 1
+# Messages of argparse, and of the types below.
+_UNKNOWN = re.compile(r"unrecognized arguments: (--\S+).*", re.DOTALL)
+_WRONG_VALUE = re.compile(r"argument (--[\w-]+): ('.*') is not (.+)", re.DOTALL)
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,9 +28,28 @@ class Parser(argparse.ArgumentParser):
 
     help_command = ""
 
+    @property
+    def flags(self) -> list[str]:
+        """Return the names of the options."""
+        return list(self._option_string_actions)
+
     def error(self, message: str) -> NoReturn:
         """Raise a card in place of argparse's usage message."""
+        if unknown := _UNKNOWN.fullmatch(message):
+            raise self._unknown_option(unknown[1].partition("=")[0])
+        if wrong := _WRONG_VALUE.fullmatch(message):
+            why = f"{wrong[1]} is {wrong[3]}."
+            raise Card(f"{wrong[1]} can't be {wrong[2]}.", why, self.help_command, WRONG_USAGE)
         raise Card("The options can't be parsed.", message, self.help_command, WRONG_USAGE)
+
+    def _unknown_option(self, option: str) -> Card:
+        what = f"{self.prog.rpartition(' ')[2]} has no option {option}."
+        near = get_close_matches(option, self.flags, 1, SIMILAR)
+        common = {"-h", "--help", *(f"--{shared.name}" for shared in SHARED)}
+        own = [flag for flag in self.flags if flag not in common]
+        why = f"Its own options are {', '.join(own)}." if own else "It has no options of its own."
+        why = f"There is {near[0]}." if near else why
+        return Card(what, why, f"{self.help_command} lists them", WRONG_USAGE)
 
 
 def seed(text: str) -> int:

@@ -1,17 +1,9 @@
 """The options of LLM10 and LLM10+: another model, another text, merges, steps."""
 
-import argparse
-
+from labs.course.options import positive
 from labs.kit import Lab, assets
 from labs.llm10_llama.corpus import merge_count
 from labs.llm10_llama.text_file import corpus_path
-
-
-def step_count(text: str) -> int:
-    """Parse the option --steps: a positive number of training steps."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
 
 
 def declare_options(lab: Lab) -> None:
@@ -24,6 +16,4 @@ def declare_options(lab: Lab) -> None:
     lab.argument(
         "--merges", type=merge_count, default=0, metavar="N", help="of LLM04's BPE; default: 0"
     )
-    lab.argument(
-        "--steps", type=step_count, metavar="N", help="training steps; default: by the size"
-    )
+    lab.argument("--steps", type=positive, metavar="N", help="training steps; default: by the size")

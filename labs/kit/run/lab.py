@@ -7,7 +7,8 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any, TypeVar
 
-from labs.course.options import Settings, common_parser, namespace_of, settings_from
+from labs.course.lab_options import parser_of_every_lab
+from labs.course.options import Settings, namespace_of, settings_from
 from labs.course.source import require_experiment
 from labs.course.syllabus import find
 from labs.kit.report.figure_style import use_style
@@ -38,8 +39,7 @@ class Lab:
         self.product = product
         self.experiments: dict[str, Callable[[Run], Any]] = {}
         self.exercises: dict[str, Callable[..., Any]] = {}
-        help_command = f"invoke lab {name} -- --help"
-        self._parser = common_parser(f"python -m labs {name}", self.lesson.blurb, help_command)
+        self._parser = parser_of_every_lab(self.lesson)
         self._hooks: list[Hook] = []
         self._closing: ClosingFunction | None = None
         self.summary = ("–", "–")  # checks and memory of the last run
