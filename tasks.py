@@ -140,6 +140,8 @@ def lab(
         if on or asked or detach:
             from launcher import slurm_lab
 
+            if wait:
+                slurm_lab.refuse_wait()
             request = slurm_lab.Request(on, stack, runtime, gpus, **asked)
             return slurm_lab.run(command, request, detach, c.config.run.dry)
         return run_lab.run(command, stack, runtime, gpus, c.config.run.dry, wait)
@@ -558,10 +560,9 @@ def _flags(name: str) -> dict[str, bool]:
     }
 
 
-if sys.argv[1:2] == ["--dry"]:
-    _words = [*sys.argv[2:3], "--dry", *sys.argv[3:]]
-else:
-    _words = sys.argv[1:]
+_words = sys.argv[1:]
+if _words[:1] == ["--dry"]:
+    _words[:2] = reversed(_words[:2])
 if "invoke.main" in sys.modules and _words and not _words[0].startswith("-"):
     from launcher.task_exit import refuse_wrong_words
 

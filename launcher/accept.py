@@ -24,6 +24,7 @@ from launcher.file_owner import give_to, make_writable_folder
 from launcher.findings import Finding
 from launcher.lab_command import LabCommand
 from launcher.placement import Placement, choose_placement
+from launcher.run_lab import announce_choices
 from launcher.runtime import Runtime, choose_runtime
 from launcher.table import print_table
 
@@ -53,6 +54,7 @@ def run(labs: str, size: str, stack: str, runtime: str, gpus: str, dry: bool) ->
     command = None if labs == NO_LABS else lab_command.plan_run(labs, {"size": "tiny"}, [])
     chosen = choose_runtime(runtime)
     placement = _place(chosen, stack, gpus)
+    announce_choices("accept", placement, chosen)
     acceptance = _prepare(chosen, placement, runtime, size, command, dry)
     load = _load()
     try:

@@ -51,8 +51,8 @@ def run(a: str, b: str) -> int:
         Card: If a record can't be used, they are the same one, or they can't be compared.
     """
     if not b:
-        why = "It compares two records, the earlier one first."
-        raise Card("--compare needs two files.", why, "invoke accept --compare A B", WRONG_USAGE)
+        why = "It compares two records, the earlier one first: each a folder or its accept.json."
+        raise Card("--compare needs two records.", why, "invoke accept --compare A B", WRONG_USAGE)
     before = accept_record.read(Path(a).expanduser())
     after = accept_record.read(Path(b).expanduser())
     if before["sha256"] == after["sha256"]:

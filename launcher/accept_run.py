@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher import ROOT, run_lab, settings
 from launcher.accept_inventory import card_name
-from launcher.cards import Card
+from launcher.cards import Card, print_status
 from launcher.lab_command import LabCommand
 from launcher.placement import Placement
 
@@ -77,7 +77,7 @@ class Acceptance:
             return
         where = f"labs-{name.replace(' ', '-')}"
         options = (*labs.options, "--outputs", str(self.inside / where))
-        self._run(name, "a lab", replace(labs, options=options), gpus, fails=False)
+        self._run(name, labs.name, replace(labs, options=options), gpus, fails=False)
         if not self.dry:
             self.results += [_lab_result(name, lab, self.folder / where) for lab in labs.labs]
 
@@ -94,8 +94,9 @@ class Acceptance:
             fails: Whether an exit code other than 0 is a failure; a lab's results say more.
         """
         stack = self.placement.stack
+        print_status(f"{name}: {what}")
         try:
-            code = run_lab.run(command, stack, self.runtime, gpus, self.dry)
+            code = run_lab.run(command, stack, self.runtime, gpus, self.dry, announce=False)
         except Card as card:
             self.failures.append(f"{name}: {what} failed: {card.what} {card.why}")
             return False

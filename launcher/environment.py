@@ -24,6 +24,7 @@ from launcher.file_owner import Owner, give_to, make_folder
 from launcher.image_status import CUDA_LOCK, LOCK, SCRIPTS
 from launcher.install_meter import conversion
 from launcher.installer import choose_installer
+from launcher.known_errors import WITHOUT_IMAGE
 
 FOLDER = ROOT / ".lab-env"
 CACHE = FOLDER / "cache"  # uv's downloads; the environments share its files, so they take no space
@@ -49,6 +50,12 @@ class Environment:
     def python(self) -> Path:
         """Return the path of its Python."""
         return self.folder / "venv" / "bin" / "python"
+
+    @property
+    def build_command(self) -> str:
+        """Return the command that creates it."""
+        target = f" --gfx {self.gfx}" if self.gfx else ""
+        return f"invoke build --runtime venv --stack {self.stack}{target}"
 
     @property
     def home(self) -> Path:
@@ -181,7 +188,12 @@ def _create(environment: Environment, owner: Owner) -> None:
 def _build(environment: Environment, owner: Owner) -> None:
     make_folder(environment.home, owner)
     failure = "The environment couldn't be created."
-    run_build(environment.log, owner, failure, build_steps(environment))
+    try:
+        run_build(environment.log, owner, failure, build_steps(environment))
+    except Card as card:
+        fix = card.fix.removesuffix(WITHOUT_IMAGE)
+        fix = fix.replace("invoke build", environment.build_command)
+        raise Card(card.what, card.why, fix, card.code) from card
 
 
 def steps(environment: Environment) -> list[list[str]]:

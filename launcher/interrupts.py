@@ -13,7 +13,13 @@ SECONDS_BETWEEN_REMINDERS = 0.2
 
 
 class Interrupted(BaseException):
-    """The user or the system wants this process to end. The argument is the signal."""
+    """The user or the system wants this process to end. The argument is the signal.
+
+    Attributes:
+        explained: whether the user has been told what ends and what goes on.
+    """
+
+    explained = False
 
 
 class Interrupts:

@@ -22,6 +22,7 @@ class KnownError:
 
 
 TRY_AGAIN = "read the last lines; invoke build tries again"
+WITHOUT_IMAGE = " Or, without an image: --runtime venv"
 NO_ENGINE = KnownError(
     r"cannot connect to the docker daemon|error while fetching server"
     r"|docker\.sock.*no such file",
@@ -148,7 +149,7 @@ KNOWN_ERRORS = (
         "A download for the build failed.",
         "This machine can't reach the server that the last lines name.",
         "invoke build, with a network. For a mirror or wheels on disk, see docs/administrators.md, "
-        "“Without the internet”. Or, without an image: --runtime venv",
+        f"“Without the internet”.{WITHOUT_IMAGE}",
     ),
 )
 

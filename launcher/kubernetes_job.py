@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from launcher import compose
-from launcher.cards import WRONG_USAGE, Card, refuse_value
+from launcher.cards import WRONG_USAGE, Card, print_status, refuse_value
 from launcher.container_spec import ContainerSpec
 from launcher.file_owner import file_owner
 from launcher.lab_command import LabCommand
@@ -67,6 +67,11 @@ def write(command: LabCommand, stack: str, gpus: str, cluster: Cluster) -> None:
         raise Card("The image has no GPU target.", why, "LABS_GFX=gfx942 invoke manifest …")
     spec = replace(spec, image=cluster.image or spec.image)
     documents = manifest(spec, command.with_processes(count), stack, count, cluster.claim)
+    if owner.uid == 0:
+        print_status(
+            "The Job runs as root (runAsUser: 0), because the clone here is root's. Without root: "
+            "run invoke manifest in a clone of the user who owns the volume's files."
+        )
     sys.stdout.write(HEADER.format(title=command.name, claim=cluster.claim) + to_yaml(documents))
 
 

@@ -41,7 +41,13 @@ from launcher.task_words import typed_command
 
 
 def run(
-    command: LabCommand, stack: str, runtime: str, gpus: str, dry: bool, wait: bool = False
+    command: LabCommand,
+    stack: str,
+    runtime: str,
+    gpus: str,
+    dry: bool,
+    wait: bool = False,
+    announce: bool = True,
 ) -> int:
     """Run a lab command, or print the shell commands that would run it.
 
@@ -52,6 +58,7 @@ def run(
         gpus: The requested GPUs, as in `select_gpus.select`.
         dry: Whether to print the commands only.
         wait: Whether to wait while other users hold the GPUs.
+        announce: Whether to print the choices and their reasons.
 
     Returns:
         The exit code.
@@ -59,7 +66,7 @@ def run(
     chosen = choose_runtime(runtime)
     started = time.time()
     try:
-        return _run(command, chosen, stack, gpus, dry, wait)
+        return _run(command, chosen, stack, gpus, dry, wait, announce)
     except Interrupted as interrupted:
         if not command.verb:
             typed = os.environ.get("LABS_CONTINUE") or typed_command(sys.argv[1:])
@@ -67,13 +74,26 @@ def run(
         raise
 
 
-def _run(command: LabCommand, chosen: Runtime, stack: str, gpus: str, dry: bool, wait: bool) -> int:
+def announce_choices(name: str, placement: Placement, chosen: Runtime) -> None:
+    """Print where a lab runs, and why."""
+    print_status(f"{name} runs on the {placement.stack} stack, because {placement.reason}.")
+    print_status(f"It runs in {chosen.description}, because {chosen.reason}.")
+
+
+def _run(
+    command: LabCommand,
+    chosen: Runtime,
+    stack: str,
+    gpus: str,
+    dry: bool,
+    wait: bool,
+    announce: bool,
+) -> int:
     with run_lease(command.name, wait, dry) as lease:
         placement = choose_placement(chosen, stack, gpus, lease.take)
         command = command.with_processes(len(placement.gpus))
-        stack_and_reason = f"the {placement.stack} stack, because {placement.reason}"
-        print_status(f"{command.name} runs on {stack_and_reason}.")
-        print_status(f"It runs in {chosen.description}, because {chosen.reason}.")
+        if announce:
+            announce_choices(command.name, placement, chosen)
         if chosen.engine is None:
             return _run_in_environment(command, placement, lease, dry)
         return _run_in_container(command, placement, chosen.engine, lease, dry)

@@ -4,7 +4,7 @@ import re
 import shlex
 import shutil
 
-from launcher import checkpoints, slurm_log
+from launcher import checkpoints, slurm_jobs, slurm_log
 from launcher.cards import WRONG_ENVIRONMENT, Card
 from launcher.slurm_jobs import Job
 from launcher.slurm_script import PREFIX
@@ -12,9 +12,9 @@ from launcher.slurm_script import PREFIX
 KILLED_BY_LIMIT = 15  # TERM, the signal that Slurm reports for a job that reached its limit
 FULL = 2**20  # bytes: with less free space, the end of an output can be missing
 _CONTINUE = "{again}, which {how}"
-_MORE_MEMORY = "{again}; with more memory: sbatch --mem=32G …"
+_MORE_MEMORY = f"{_CONTINUE}; with all memory of its nodes{{memory}}: {{with_memory}}"
 _ENDS = {
-    "TIMEOUT": ("reached its time limit", f"{_CONTINUE}; with more time: sbatch --time=120 …"),
+    "TIMEOUT": ("reached its time limit", f"{_CONTINUE}; with more time: {{with_time}}"),
     "CANCELLED": ("was cancelled", _CONTINUE),
     "PREEMPTED": ("made room for a job of higher priority", _CONTINUE),
     "NODE_FAIL": ("lost a node", f"{_CONTINUE}; sinfo -R shows why the node is down"),
@@ -38,13 +38,26 @@ def exit_code(job: Job) -> int:
         if card := _full_disk(job) or _killed_task(job):
             raise card
         return job.exit_status
-    why, fix = _ENDS.get(job.state, ("couldn't run", f"scontrol show job {job.number}"))
+    why, fix = _ENDS.get(job.state, ("couldn't run", "scontrol show job {number}"))
     output = f"; its output: {job.log}" if job.has_started else ""
     raise Card(
         f"Job {job.number} {why}.",
         f"Slurm reports {job.state}, exit code {job.exit_status}, signal {job.signal}.",
-        fix.format(again=job.again, how=_how_it_goes_on(job)) + output,
+        _fix(fix, job) + output,
         code or 128 + KILLED_BY_LIMIT,
+    )
+
+
+def _fix(template: str, job: Job) -> str:
+    """Return what to do, with the commands and figures of this job."""
+    megabytes = slurm_jobs.memory_of(job.nodes) if "{memory}" in template else 0
+    return template.format(
+        number=job.number,
+        again=job.again,
+        how=_how_it_goes_on(job),
+        memory=f" ({megabytes:,} MB)" if megabytes else "",
+        with_memory=job.again_with("--mem=0"),
+        with_time=job.again_with("--time=MINUTES"),
     )
 
 
@@ -98,7 +111,7 @@ def _killed_task(job: Job) -> Card | None:
     why = killed if end.startswith("Killed") else "Native code probably crashed."
     return Card(
         f"Job {job.number} failed. Slurm reports {end!r} for {tasks} on {node}.",
-        f"{why} Slurm then ended the other tasks.",
-        _MORE_MEMORY.format(again=job.again),
+        f"{why} Slurm then ended the other tasks." if job.tasks > 1 else why,
+        _fix(_MORE_MEMORY, job),
         job.exit_status,
     )

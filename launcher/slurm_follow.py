@@ -32,6 +32,7 @@ def follow(number: str) -> int:
             _cancel_or_leave(number)
         else:
             _say_how_to_go_on(number)
+        interrupted.explained = True
         raise
 
 

@@ -12,7 +12,7 @@ from launcher.cards import Card
 from launcher.interrupts import INTERRUPTED
 from launcher.processes import capture
 from launcher.slurm_log import PREEMPTED, since_last_start
-from launcher.slurm_refusals import UNREACHABLE
+from launcher.slurm_refusals import NO_CLUSTER, UNREACHABLE
 from launcher.slurm_script import PREFIX, SlurmOptions
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
@@ -39,6 +39,7 @@ class Job:
     log: Path = Path()
     script: Path = Path()
     restarts: int = 0
+    tasks: int = 1
     time: str = ""  # that it has run, as squeue shows it
 
     @property
@@ -49,7 +50,11 @@ class Job:
     @property
     def again(self) -> str:
         """Return the command that submits it again."""
-        return f"sbatch {shlex.quote(str(self.script))}"
+        return self.again_with()
+
+    def again_with(self, *options: str) -> str:
+        """Return the command that submits it again with these options, which win over its own."""
+        return shlex.join(["sbatch", *options, str(self.script)])
 
     @property
     def has_started(self) -> bool:
@@ -96,6 +101,28 @@ class Job:
         return self.state.lower() if self.state in RUNNING else f"ended: {self.state}"
 
 
+def refuse_impossible(script: Path, options: SlurmOptions) -> None:
+    """Refuse a job that Slurm would refuse, before something takes long for it.
+
+    While a node is drained or down, `--test-only` also refuses what Slurm would queue.
+
+    Raises:
+        Card: If Slurm isn't here, or refuses.
+    """
+    code, _, errors = _slurm(["sbatch", "--test-only", str(script)])
+    if code == 0:
+        return
+    states = set(_ask(["sinfo", "--noheader", "--format=%t"]).split())
+    if states <= {"idle", "mix", "alloc", "comp"}:
+        raise slurm_refusals.card(errors, options, _ask)
+
+
+def memory_of(nodes: str) -> int:
+    """Return the memory of the smallest of these nodes in MB; 0 if it isn't known."""
+    sizes = _ask(["sinfo", "--noheader", f"--nodes={nodes}", "--format=%m"]).split()
+    return min((int(size) for size in sizes if size.isdecimal()), default=0)
+
+
 def submit(script: Path, options: SlurmOptions) -> str:
     """Submit a script with these options; return the number of its job.
 
@@ -105,7 +132,7 @@ def submit(script: Path, options: SlurmOptions) -> str:
     code, out, errors = _slurm(["sbatch", "--parsable", str(script)])
     if code != 0:
         problem = errors or f"sbatch ended with code {code}."
-        raise slurm_refusals.card(problem, options, lambda command: _slurm(command)[1])
+        raise slurm_refusals.card(problem, options, _ask)
     return out.strip().partition(";")[0]  # with several clusters, a name follows
 
 
@@ -143,6 +170,7 @@ def parse(line: str) -> Job:
         Path(fields.get("StdOut", "")),
         Path(fields.get("Command", "")),
         int(fields.get("Restarts", "0")),
+        int(fields.get("NumTasks", "1")),
     )
 
 
@@ -181,11 +209,19 @@ def _row(values: list[str]) -> Job:
     return Job(number, name, state, reason, nodes, exit_status, script=Path(script), time=time)
 
 
+def _ask(command: list[str]) -> str:
+    """Return the output of one of Slurm's commands, or "" after an error."""
+    try:
+        return _slurm(command)[1]
+    except Card:
+        return ""
+
+
 def _slurm(command: list[str]) -> tuple[int, str, str]:
     """Run one of Slurm's commands; return its exit code, its output and its errors.
 
     Raises:
-        Card: If it isn't installed.
+        Card: If it isn't installed, or finds no cluster.
     """
     try:
         result = capture(command, stderr=subprocess.PIPE)
@@ -195,4 +231,7 @@ def _slurm(command: list[str]) -> tuple[int, str, str]:
             "Jobs are submitted from a machine of the cluster, such as its login node.",
             "ssh to the login node; or without Slurm: invoke lab … without --on",
         ) from error
-    return result.returncode, result.stdout, result.stderr.strip()
+    errors = result.stderr.strip()
+    if result.returncode and NO_CLUSTER.search(errors):
+        raise slurm_refusals.no_cluster(errors)
+    return result.returncode, result.stdout, errors

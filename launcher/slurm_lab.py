@@ -4,10 +4,15 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import NoReturn
 
 from launcher import (
     ROOT,
+    data_files,
     environment,
     folder_problems,
     runtime,
@@ -21,13 +26,14 @@ from launcher.detect_gpus import detect
 from launcher.file_owner import file_owner, give_to, make_writable_folder
 from launcher.lab_command import LabCommand
 from launcher.slurm_follow import follow
+from launcher.slurm_jobs import Job
 from launcher.slurm_runtime import Shape, Start
-from launcher.slurm_script import BatchJob, SlurmOptions, render
+from launcher.slurm_script import BatchJob, SlurmOptions, command_of, render
 from launcher.stack import VENDORS, choose_stack, refuse_gpus_of_cpu
 from launcher.table import print_table
 from launcher.task_words import typed_command, typed_with
 
-COLUMNS = ("job", "name", "time", "state")
+COLUMNS = ("job", "name", "time", "state", "command")
 OF_A_JOB = ("nodes", "partition", "time", "account", "slurm_options")  # Request's, for a job alone
 FOLDER = ROOT / "outputs" / "slurm"  # scripts, and the output of their jobs
 
@@ -74,20 +80,29 @@ def run(command: LabCommand, request: Request, detach: bool, dry: bool) -> int:
     if dry:
         print(render(replace(job, path=None)), end="")
         return 0
-    if request.runtime in runtime.IN_JOBS:
-        slurm_containers.prepare(request.runtime, job.shape, command.online)
-        number = _submit(job)
-    elif request.runtime == "docker":  # the nodes have the image, or build it
-        number = _submit(job)
-    else:
-        required = environment.required_environment(job.shape.stack, job.shape.gfx)
-        with environment.ready(required, file_owner()):
-            number = _submit(job)
+    in_container = request.runtime in (*runtime.IN_JOBS, "docker")
+    binds = slurm_containers.binds(command.online) if in_container else None
+    data_files.refuse_missing(command, binds)
+    number = _prepare_and_submit(job, request.runtime, command.online)
     print_status(f"Submitted {job.path} as job {number}.")
     if detach:
         print_status(f"Follow it: invoke jobs {number}. Cancel it: scancel {number}.")
         return 0
     return follow(number)
+
+
+def _prepare_and_submit(job: BatchJob, asked: str, online: bool) -> str:
+    """Make what the job needs on the shared file system, submit it and return its number."""
+    if asked in runtime.IN_JOBS:
+        slurm_containers.prepare(asked, job.shape, online)
+        return _submit(job)
+    if asked == "docker":  # the nodes have the image, or build it
+        return _submit(job)
+    required = environment.required_environment(job.shape.stack, job.shape.gfx)
+    if not required.is_complete:
+        _refuse_impossible(job)
+    with environment.ready(required, file_owner()):
+        return _submit(job)
 
 
 def jobs(number: str) -> int:
@@ -99,10 +114,29 @@ def jobs(number: str) -> int:
         return follow(number)
     found = slurm_jobs.ours()
     if found:
-        print_table(COLUMNS, [(job.number, job.name, job.time, job.description) for job in found])
+        print_table(COLUMNS, [_row(job) for job in found])
+        print_status(f"The output of a job is in {FOLDER.relative_to(ROOT)}/NUMBER.log.")
     else:
         print_status("No job of llm-labs waits, runs or ended a few minutes ago.")
     return 0
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    command = command_of(job.script)
+    return job.number, job.name, job.time, job.description, command
+
+
+def refuse_wait() -> NoReturn:
+    """Refuse --wait together with --on slurm.
+
+    Raises:
+        Card: Always.
+    """
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    words = [word for word in sys.argv[1:end] if word != "--wait"]
+    why = "Slurm queues a job until its GPUs are free."
+    fix = typed_command([*words, *sys.argv[end:]])
+    raise Card("--wait is for the GPUs of this machine.", why, fix, WRONG_USAGE)
 
 
 def _without_slurm(request: Request) -> Card:
@@ -129,7 +163,8 @@ def _job(command: LabCommand, request: Request, gpus: int) -> BatchJob:
     )
     path = FOLDER / f"{command.name.replace(' ', '-')}-{secrets.token_hex(3)}.sbatch"
     start = _start(request.runtime, command, shape)
-    return BatchJob(command.name, ROOT, path, FOLDER / "%j.log", shape, start, options)
+    typed = typed_command(sys.argv[1:])
+    return BatchJob(command.name, ROOT, path, FOLDER / "%j.log", shape, start, options, typed)
 
 
 def _start(asked: str, command: LabCommand, shape: Shape) -> Start:
@@ -193,6 +228,21 @@ def _stack(asked: str, gpus: int) -> tuple[str, str]:
 
 
 def _submit(job: BatchJob) -> str:
+    """Write the script of a job, submit it and return the job's number."""
+    with _script(job) as path:
+        return slurm_jobs.submit(path, job.options)
+
+
+def _refuse_impossible(job: BatchJob) -> None:
+    """Refuse a job that Slurm would refuse, before its environment is downloaded."""
+    with _script(job) as path:
+        slurm_jobs.refuse_impossible(path, job.options)
+        path.unlink()
+
+
+@contextmanager
+def _script(job: BatchJob) -> Generator[Path]:
+    """Write the script of a job; remove it if this block refuses the job."""
     owner = file_owner()
     make_writable_folder(FOLDER, owner)
     assert job.path is not None  # only a script that is printed has no file
@@ -203,7 +253,7 @@ def _submit(job: BatchJob) -> str:
         raise folder_problems.cannot_create(job.path, error) from error
     give_to(owner, [job.path])
     try:
-        return slurm_jobs.submit(job.path, job.options)
+        yield job.path
     except Card:
         job.path.unlink(missing_ok=True)
         raise

@@ -14,8 +14,8 @@ _LIMIT = (
 # Reasons that don't end by themselves: why, and what to change.
 _NEVER = {
     "PartitionTimeLimit": (
-        "The partition allows less time.",
-        "the same command with a shorter --time; sinfo -o '%R %l' lists the limits",
+        "The partition allows less time. For Slurm, a time of 0 is no limit.",
+        "the same command with a --time up to the partition's; sinfo -o '%R %l' lists them",
     ),
     "PartitionNodeLimit": (
         "The partition has fewer nodes, or allows fewer for a job.",

@@ -11,7 +11,8 @@ from launcher.task_words import typed_command
 
 UNREACHABLE = re.compile("unable to contact slurm controller|timed out|connect", re.IGNORECASE)
 TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}|unlimited|infinite", re.IGNORECASE)
-_PREFIX = "sbatch: error: "
+NO_CLUSTER = re.compile("configuration source|unable to process configuration file", re.IGNORECASE)
+_PREFIX = re.compile(r"^(\w+: (error|fatal)|allocation failure): ", re.MULTILINE)
 Ask = Callable[[list[str]], str]
 
 
@@ -26,6 +27,15 @@ def refuse_time(time: str) -> None:
         raise Card(f"--time can't be {time!r}.", why, "--time 2:00:00", WRONG_USAGE)
 
 
+def no_cluster(errors: str) -> Card:
+    """Return the card for a machine from which Slurm's commands find no cluster."""
+    return Card(
+        "Slurm can't be reached from here.",
+        f"Its commands find no settings of a cluster:\n{_PREFIX.sub('', errors)}",
+        "use the cluster's login node; or set SLURM_CONF to its slurm.conf",
+    )
+
+
 def card(errors: str, options: SlurmOptions, ask: Ask) -> Card:
     """Return the card for what sbatch printed.
 
@@ -34,7 +44,7 @@ def card(errors: str, options: SlurmOptions, ask: Ask) -> Card:
         options: The options of the job.
         ask: Runs a command of Slurm, and returns its output, or "".
     """
-    why = "\n".join(line.removeprefix(_PREFIX) for line in errors.splitlines())
+    why = _PREFIX.sub("", errors)
     if UNREACHABLE.search(why):
         again = typed_command(sys.argv[1:])
         return Card("Slurm doesn't respond.", why, f"scontrol ping; when it is up: {again}")

@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 from launcher import environment
 from launcher.lab_command import LabCommand, labs_command
 
-_RANK = "export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID"
+_RANK = (
+    "export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS "
+    "LOCAL_RANK=$SLURM_LOCALID LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE"
+)
+_SHARE_OF_CPUS = "export OMP_NUM_THREADS=$((SLURM_CPUS_ON_NODE / SLURM_NTASKS_PER_NODE))"
 # On AMD, Slurm sets three variables to the same GPUs. torch would apply one after the other.
 ONE_FILTER = "unset CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES GPU_DEVICE_ORDINAL"
 NODE = "export LABS_NODE=$SLURM_NODEID LABS_NODES=$SLURM_NNODES"
@@ -39,7 +43,7 @@ class Shape:
 
     @property
     def threads(self) -> str:
-        """Return the line of a shell that shares a node's CPUs between its processes."""
+        """Return the line of a shell that shares a node's CPUs between a container's processes."""
         share = f" / {self.processes}" if self.processes > 1 else ""
         return f"export OMP_NUM_THREADS=$((SLURM_CPUS_ON_NODE{share}))"
 
@@ -66,7 +70,7 @@ class Start:
 def in_environment(command: LabCommand, shape: Shape) -> Start:
     """Start a process of the environment, on a file system that all nodes share, in each task."""
     required = environment.required_environment(shape.stack, shape.gfx)
-    exports = [shape.threads]
+    exports = [_SHARE_OF_CPUS]
     variables = required.variables.items()
     exports += [f"export {name}={shlex.quote(value)}" for name, value in variables]
     words = labs_command(command.words, str(required.python))
@@ -91,5 +95,5 @@ def _ranks(shape: Shape) -> list[str]:
     """Return the lines that make a task of Slurm a process of torch's group."""
     lines = [ONE_FILTER] if shape.stack == "rocm" else []
     if shape.total > 1:
-        lines.append(f"{_RANK} LOCAL_WORLD_SIZE={shape.processes}")
+        lines.append(_RANK)
     return lines

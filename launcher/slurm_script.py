@@ -9,9 +9,11 @@ from launcher.slurm_runtime import Shape, Start
 
 PREFIX = "llm-labs-"  # of the names of our jobs
 AGAIN = "Slurm starts this job again."  # in the output, after that of an earlier start
+_WRITTEN_BY = "# Written by: "
 _HEAD = """\
 #!/bin/bash
-# {title}. `invoke lab … --on slurm` wrote this. {how}
+# {title}. {how}
+{written_by}{typed}
 {directives}
 set -euo pipefail
 # A training shows this when Slurm asks it to stop before the time limit.
@@ -81,6 +83,7 @@ class BatchJob:
         shape: nodes, processes and GPUs.
         start: how its processes start.
         options: what it asks of Slurm.
+        typed: the command that the user typed.
     """
 
     name: str
@@ -90,6 +93,7 @@ class BatchJob:
     shape: Shape
     start: Start
     options: SlurmOptions
+    typed: str = ""
 
     @property
     def job_name(self) -> str:
@@ -106,7 +110,9 @@ def render(job: BatchJob) -> str:
     how, again = _how_to_submit(job)
     # The launcher has just written the script, so another copy of the clone doesn't have it.
     marker = shlex.quote(str(job.path or job.clone / "tasks.py"))
-    texts = {"how": how, "marker": marker, "again": again}
+    typed = " ".join(job.typed.split())  # a line break would end the comment
+    texts = {"how": how, "marker": marker, "again": again, "typed": typed}
+    texts["written_by"] = _WRITTEN_BY
     parts = [_HEAD.format(title=title, directives=directives, started_again=AGAIN, **texts)]
     if job.shape.nodes * job.start.tasks > 1:
         parts.append(_RENDEZVOUS)
@@ -117,6 +123,16 @@ def render(job: BatchJob) -> str:
     command = _wrapped(job.start.command)
     parts.append(_STEP.format(setup=setup, command=command, options=options))
     return "".join(parts)
+
+
+def command_of(script: Path) -> str:
+    """Return the command that wrote a script, or "" if it can't be read."""
+    try:
+        lines = script.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = (line for line in lines if line.startswith(_WRITTEN_BY))
+    return next(found, "").removeprefix(_WRITTEN_BY)
 
 
 def _how_to_submit(job: BatchJob) -> tuple[str, str]:

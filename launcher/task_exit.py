@@ -21,7 +21,9 @@ def exit_code_of(action: Callable[[Interrupts], int | None]) -> int:
         print_card(card)
         return card.code
     except Interrupted as interrupted:
-        print("\ninterrupted", *getattr(interrupted, "__notes__", ()), sep="\n", file=sys.stderr)
+        if not interrupted.explained:
+            notes = getattr(interrupted, "__notes__", ())
+            print("\ninterrupted", *notes, sep="\n", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -136,7 +136,7 @@ class Checkpoints:
             self._save(done)
         if asked:
             stop_request.end()
-            stop(self.run, self.name, done, self._saved)
+            stop(self.run, self.name, done, self.steps, self._saved)
 
     def save(self, done: int) -> None:
         """Save after the loop: a later interruption then loses no step.
