@@ -78,10 +78,8 @@ def plan_run(labs: str, options: Mapping[str, Any], lab_options: Sequence[str]) 
     """
     words = _option_words(options)
     after = ["--", *lab_options] if lab_options else []
-    planned = [labs, *words, "--plan", *after]
-    if "--help" in lab_options or "-h" in lab_options:
-        raise SystemExit(run_here(planned))
-    return LabCommand(_plan(planned), tuple(words), tuple(lab_options))
+    names = _plan([labs, *words, "--plan", *after])
+    return LabCommand(names, tuple(words), tuple(lab_options))
 
 
 def plan_check(lab: str, options: Mapping[str, Any]) -> LabCommand:
@@ -145,4 +143,7 @@ def _plan_labs(words: list[str]) -> dict[str, list[str]]:
     result = capture(labs_command(words), cwd=ROOT)
     if result.returncode != 0:
         raise SystemExit(result.returncode)
+    if not result.stdout.startswith("{"):  # the help of a lab, in place of a plan
+        print(result.stdout, end="")
+        raise SystemExit(0)
     return json.loads(result.stdout)

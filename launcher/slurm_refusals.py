@@ -31,7 +31,7 @@ def no_cluster(errors: str) -> Card:
     """Return the card for a machine from which Slurm's commands find no cluster."""
     return Card(
         "Slurm can't be reached from here.",
-        f"Its commands find no settings of a cluster:\n{_PREFIX.sub('', errors)}",
+        f"Its commands find no settings of a cluster: {_PREFIX.sub('', errors.splitlines()[-1])}.",
         "use the cluster's login node; or set SLURM_CONF to its slurm.conf",
     )
 

@@ -155,7 +155,7 @@ def test_an_adapter_replies_to_a_message_of_two_lines(chats: Clone, labs_home: P
         (b"/seed 1\nWhat is a token?\n", [], "/seed is a command, and commands need a terminal."),
         (b"why", ["LLM06"], "LLM06 has saved no model"),
         (b"why", ["outputs/gone"], "There is no folder outputs/gone."),
-        (b"why", ["--loud"], "The options can't be parsed."),
+        (b"why", ["--loud"], "chat has no option --loud."),
     ],
 )
 def test_what_gets_no_reply_is_a_card(

@@ -322,7 +322,7 @@ def test_measurements_of_other_sizes_are_refused() -> None:
 
 def test_the_second_file_may_not_be_left_out(clone: Clone) -> None:
     ended = clone.invoke("accept", "--compare", "a.json")
-    assert ended.code == 2 and "needs two files" in ended.err, ended
+    assert ended.code == 2 and "needs two records" in ended.err, ended
     ended = clone.invoke("accept", "--compare", "a.json", "b.json")
     assert ended.code == 2 and "what: a.json can't be read." in ended.err, ended
     assert "Traceback" not in ended.err
@@ -484,7 +484,7 @@ class Runs:
         self.folder = folder
         self.outcomes = outcomes
 
-    def __call__(self, command: LabCommand, *_: Any) -> int:
+    def __call__(self, command: LabCommand, *_: Any, **__: Any) -> int:
         words = command.words
         if command.verb != "accept":
             return 1
@@ -538,7 +538,7 @@ def test_labs_are_judged_by_their_results(tmp_path: Path, monkeypatch: pytest.Mo
 def test_if_no_card_can_be_measured_there_is_a_card_and_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> int:
+    def broken(*_: Any, **__: Any) -> int:
         return 3
 
     monkeypatch.setattr(accept_run.run_lab, "run", broken)

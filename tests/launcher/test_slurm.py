@@ -99,7 +99,7 @@ def test_a_job_that_waits_says_why_and_a_detached_one_can_be_followed(cli: Cli) 
     second.wait_for(f"Job {two} waits in the queue (")
     listed = cli.run("jobs")
     header, *rows = [line.split("\t") for line in listed.out.splitlines()]
-    assert header == ["job", "name", "time", "state"]
+    assert header == ["job", "name", "time", "state", "command"]
     assert [int(row[0]) for row in rows] == sorted(int(row[0]) for row in rows)
     states = {row[0]: (row[1], row[3]) for row in rows}
     assert states[one] == ("llm-labs-LLM91", "runs on n[1-2]")
@@ -271,7 +271,10 @@ def test_a_job_that_can_never_start_is_a_card_and_stays_in_the_queue(cli: Cli) -
     try:
         assert ended.code == 3, ended
         assert f"what: Job {number} can't start: PartitionTimeLimit." in ended.err
-        assert f"fix: scancel {number}, then the same command with a shorter --time" in ended.err
+        assert (
+            f"fix: scancel {number}, then the same command with a --time up to the partition's"
+            in ended.err
+        )
         assert cli.cluster.state(number) == "PENDING"
     finally:
         cli.cluster.ask("scancel", number)

@@ -62,7 +62,10 @@ def test_a_killed_process_is_a_card_with_the_command_that_continues(cli: Cli) ->
     ended = running.ended()
     assert ended.code == 128 + signal.SIGTERM, ended
     assert "Slurm reports 'Killed' for task 1 on n2." in ended.err
-    (script,) = re.findall(r"fix: sbatch (\S+);", ended.err)
+    assert "Slurm then ended the other tasks." in ended.err
+    (script,) = re.findall(r"fix: sbatch (\S+), which starts from the beginning: no ", ended.err)
+    more_memory = f"with all memory of its nodes (8,000 MB): sbatch --mem=0 {script}"
+    assert more_memory in ended.err
     assert Path(script).is_file()
     assert not any(Path(f"/proc/{process}").exists() for process in processes.values())
 

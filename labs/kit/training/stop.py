@@ -10,23 +10,23 @@ from labs.kit.run.run import Run
 _SBATCH = "sbatch "  # the launcher's command that continues a job of Slurm
 
 
-def stop(run: Run, name: str, done: int, steps: int, saved: int) -> NoReturn:
+def stop(run: Run, name: str, done: int, steps: int | None, saved: int) -> NoReturn:
     """Raise a card in all processes; the main one shows it before any of them ends.
 
     Args:
         run: the run.
         name: the name of the training.
         done: the number of steps that are done.
-        steps: the number of all its steps.
+        steps: the number of all its steps; None if it isn't known.
         saved: the step of the last checkpoint.
     """
     again = os.environ.get("LABS_CONTINUE") or "the same command again"
     fix = f"{again}, which goes on from it"
     if again.startswith(_SBATCH):
         fix += f"; with more time: {_SBATCH}--time=MINUTES {again.removeprefix(_SBATCH)}"
-    where = f"step {done:,} of {steps:,}"
+    total = f" of {steps:,}" if steps else ""
     card = Card(
-        f"The training of {name!r} stops after {where}: its job is about to end.",
+        f"The training of {name!r} stops after step {done:,}{total}: its job is about to end.",
         f"It was asked to (signal USR1). The last checkpoint is of step {saved:,}.",
         fix,
         INTERRUPTED,
