@@ -40,7 +40,7 @@ def card_of(words: str) -> Card | None:
         ("lab 8 --size tiny --size full -- --steps 3", "lab 8 --size full -- --steps 3"),
         ("lab 8 --size=tiny --size full", "lab 8 --size full"),
         ("lab 8 --slurm-options", "lab --help"),
-        ("accpt --size tiny", "accept --size tiny"),
+        ("acceptx --size tiny", "accept --size tiny"),
         ("zzz", "--list"),
     ],
 )
