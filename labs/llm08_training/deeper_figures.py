@@ -191,7 +191,7 @@ def show_stream(run: Run, drawn: list[int], buffer: int) -> None:
         draw_stream(drawn, buffer),
         "stream",
         f"One file of {len(drawn):,} rows through a shuffle buffer of {buffer}. Each point is a "
-        "row; the line is the limit. A row above it comes late.",
+        "row. No row lies below the line; far above it, a row comes late.",
         alt="Scatter plot of the place in the stream over the place in the file: points lie above "
         "a diagonal line, most near it, some far above.",
     )
