@@ -1,12 +1,12 @@
 """Collect the work of all learners into one archive, which opens as `invoke progress --class`."""
 
+import fcntl
 import io
 import os
 import tarfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hub import learners
@@ -19,7 +19,7 @@ TOP = "class"  # the folder that the archive unpacks to
 SHEETS = (".py", ".json", ".ipynb")  # and progress: these come first, and have room
 DATA = (".md", ".txt", ".csv")
 MOST_BYTES = 32 * 2**20  # of one learner's files in an archive; no quota counts archives
-_lock = threading.Lock()  # two archives of the same second have the same name
+SECONDS_BETWEEN_COPIES = 600
 
 
 def collect(workshop: Path, now: float, folder: str = ARCHIVES) -> tuple[Path, list[str]]:
@@ -34,8 +34,8 @@ def collect(workshop: Path, now: float, folder: str = ARCHIVES) -> tuple[Path, l
     path = workshop / folder / f"class-{stamp}.tar.gz"
     new = path.with_name(f".{path.name}.new")
     left_out: list[str] = []
-    with _lock:
-        path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    with _alone(path.parent):
         for unfinished in path.parent.glob(".class-*.new"):  # the hub was killed meanwhile
             unfinished.unlink()
         try:
@@ -48,6 +48,21 @@ def collect(workshop: Path, now: float, folder: str = ARCHIVES) -> tuple[Path, l
     return path, left_out
 
 
+@contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Let one process or thread at a time write archives into a folder.
+
+    Two of the same second have the same name, and each removes what others left unfinished.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # NFS can't lock a folder
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def describe(left_out: list[str]) -> str:
     """Return what was left out, for the teacher; "" if nothing was."""
     if not left_out:
@@ -58,15 +73,30 @@ def describe(left_out: list[str]) -> str:
     return f" Left out: {names}{more}."
 
 
-def copy(workshop: Path, now: float) -> None:
+def copy(workshop: Path, now: float) -> Path:
     """Keep a copy of all work for whoever removes their own; the oldest copies go.
+
+    Returns:
+        The path of the copy.
 
     Raises:
         OSError: If the disk refuses.
     """
-    collect(workshop, now, COPIES)
-    for old in sorted((workshop / COPIES).glob("class-*.tar.gz"))[:-MAX_COPIES]:
+    path, _ = collect(workshop, now, COPIES)
+    for old in _copies(workshop)[:-MAX_COPIES]:
         old.unlink()
+    return path
+
+
+def seconds_until_due(workshop: Path, now: float) -> float:
+    """Return in how many seconds the last copy is ten minutes old; 0 if it is older."""
+    last = max((path.stat().st_mtime for path in _copies(workshop)), default=0)
+    age = now - last
+    return SECONDS_BETWEEN_COPIES - age if 0 <= age < SECONDS_BETWEEN_COPIES else 0
+
+
+def _copies(workshop: Path) -> list[Path]:
+    return sorted((workshop / COPIES).glob("class-*.tar.gz"))
 
 
 def _add_learner(

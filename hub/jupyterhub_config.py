@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from hub import class_folder, networks, presence, seat_ends, state, time_limits
+from hub import class_folder, copies, networks, presence, seat_ends, state, time_limits
 from hub.authenticator import WorkshopAuthenticator
 from hub.database import use_write_ahead_log
 from hub.seat_leases import RunningSeat
@@ -64,6 +64,7 @@ seconds_between_reports = time_limits.seconds_between_reports(settings.idle)
 class_folder.lock_solutions(state.WORKSHOP, settings.solutions == "locked")
 engine = docker.from_env()
 networks.connect_hub_to_all(engine.api, workshop.ident, HUB_CONTAINER)
+copies.begin(docker.from_env(), workshop.ident)
 if leases is not None:
     find_leases_again(engine)
     # A seat that waits for a GPU is one that starts; its page shows the line at once.

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from launcher.cards import WRONG_USAGE, Card
 
+_BEGIN = "-----BEGIN"
+_KEY = re.compile(rf"{_BEGIN} (?:\w+ )*PRIVATE KEY-----")
+_LOCKED = re.compile(rf"{_BEGIN} ENCRYPTED|^Proc-Type: 4,ENCRYPTED", re.MULTILINE)
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
 _PEM = re.compile(r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
 # Tags of DER: https://www.itu.int/rec/T-REC-X.690
 _VERSION = 0xA0
@@ -30,13 +34,26 @@ def refuse_no_pair(certificate: Path, key: Path) -> None:
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
-        why = (error.reason or str(error)).lower().replace("_", " ")
-        what = f"{names} are no pair of PEM files without a password."
-        fix = "replace them by such a pair, or remove both lines from hub.toml"
-        raise Card(what, f"The error was: {why}.", fix, WRONG_USAGE) from error
+        why = f"{_why_no_pair(certificate, key, error)}."
+        fix = "replace them by a pair without a password, or remove both lines from hub.toml"
+        raise Card(f"{names} can't be used for HTTPS.", why, fix, WRONG_USAGE) from error
     except OSError as error:
         what = f"{names} can't be read."
         raise Card(what, f"{error.strerror}.", f"ls -l {certificate} {key}", WRONG_USAGE) from error
+
+
+def _why_no_pair(certificate: Path, key: Path, error: ssl.SSLError) -> str:
+    """Return what is wrong with the files, of which OpenSSL doesn't name one."""
+    key_text = key.read_text(encoding="utf-8", errors="replace")
+    if not _PEM.search(certificate.read_text(encoding="utf-8", errors="replace")):
+        return f"{certificate.name} isn't a PEM certificate: no {_BEGIN} CERTIFICATE----- is in it"
+    if not _KEY.search(key_text):
+        return f"{key.name} isn't a PEM key: no {_BEGIN} PRIVATE KEY----- is in it"
+    if _LOCKED.search(key_text):
+        return f"{key.name} has a password, which the hub can't enter"
+    if error.reason in _MISMATCHES:
+        return f"{key.name} doesn't belong to {certificate.name}"
+    return f"OpenSSL can't read them: {(error.reason or str(error)).lower().replace('_', ' ')}"
 
 
 def _no_password() -> str:

@@ -4,6 +4,7 @@ import socket
 import time
 
 from launcher import (
+    hub_address,
     hub_api,
     hub_compose,
     hub_folder,
@@ -24,7 +25,7 @@ from launcher.placement import Placement
 from launcher.runtime import Runtime
 
 SECONDS_TO_START = 120
-LOOPBACK = ("127.", "localhost")
+LOOPBACK = "127."
 SEATS_AT_ONCE_PER_CPU = 2
 
 
@@ -49,6 +50,8 @@ def start(seats: bool, dry: bool) -> int:
         return 0
     hub_folder.prepare(WORKSHOP, file_owner())
     settings = hub_settings.read()
+    # The engine ends the running hub before it looks at the new port.
+    hub_address.refuse_unusable(settings, hub_compose.published_ports(engine))
     placement = hub_gpus.place(runtime, settings)
     gpus = hub_gpus.describe(settings, placement, engine)
     service = _seat_service(settings, engine, placement)
@@ -57,10 +60,10 @@ def start(seats: bool, dry: bool) -> int:
     lab_service.prepare(engine, name, service, spec, placement.owner)
     spec = lab_service.container_spec(service, placement, engine)  # the image may be new
     state = hub_folder.describe(WORKSHOP, settings, spec, gpus)
-    hub_folder.write_state(WORKSHOP, state, placement.owner)
     command, variables = hub_compose.up_command(
         settings, engine, placement, spec.image, state.digest
     )
+    hub_folder.write_state(WORKSHOP, state, placement.owner)
     hub_compose.up(command, variables, settings)
     api = hub_api.connect(settings, WORKSHOP / STATE / "token")
     _wait_until_ready(api)

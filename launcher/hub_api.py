@@ -9,6 +9,8 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 from launcher.cards import Card
@@ -16,6 +18,7 @@ from launcher.hub_settings import HubSettings
 
 SECONDS_TO_RESPOND = 60
 SECONDS_FOR_A_SEAT = 300
+SECONDS_BETWEEN_QUESTIONS = 0.3
 EVERYWHERE = "0.0.0.0"
 
 
@@ -38,7 +41,7 @@ class HubApi:
         request = urllib.request.Request(f"{self.url}/hub/api{path}", data, headers, method=method)
         try:
             return self._send(request)
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, ValueError) as error:
             raise OSError(f"its reply is incomplete: {error}") from error
 
     def _send(self, request: urllib.request.Request) -> tuple[int, Any]:
@@ -54,7 +57,7 @@ class HubApi:
         """Return whether the hub replies."""
         try:
             return self.ask("/")[0] == 200
-        except (OSError, ValueError):
+        except OSError:
             return False
 
 
@@ -101,43 +104,49 @@ def start_seats(
 ) -> StartedSeats:
     """Start seats, a few at once, and wait until they are ready.
 
+    The hub replies to a request only after some seconds, so each seat has its own thread.
+
     Args:
         api: The hub.
         names: The learners.
         at_once: How many start at the same time.
-        report: Is called with a line for each seat that is ready or fails.
+        report: Is called with a line for each seat as soon as it is ready or fails.
     """
     result = StartedSeats({}, {})
     waiting = list(names)
-    starting: dict[str, float] = {}
+    ended: Queue[tuple[str, float, str]] = Queue()
+    starting = 0
     while waiting or starting:
-        while waiting and len(starting) < at_once:
-            name = waiting.pop(0)
-            starting[name] = time.monotonic()
-            if problem := _request(api, name):
-                _end(result, starting, name, problem, report)
-        for name in list(starting):
-            state = _state(api, name, starting[name])
-            if state != "pending":
-                _end(result, starting, name, "" if state == "ready" else state, report)
-        time.sleep(0.3)
+        while waiting and starting < at_once:
+            # A daemon: Ctrl-C doesn't wait for a reply.
+            Thread(target=_start, args=(api, waiting.pop(0), ended), daemon=True).start()
+            starting += 1
+        name, seconds, problem = ended.get()
+        starting -= 1
+        if problem:
+            result.failed[name] = problem
+            report(f"{name}: {problem}")
+        else:
+            result.ready[name] = seconds
+            report(f"{name} is ready after {seconds:.0f} s.")
     return result
 
 
-def _end(
-    result: StartedSeats,
-    starting: dict[str, float],
-    name: str,
-    problem: str,
-    report: Callable[[str], None],
-) -> None:
-    seconds = time.monotonic() - starting.pop(name)
-    if problem:
-        result.failed[name] = problem
-        report(f"{name}: {problem}")
-    else:
-        result.ready[name] = seconds
-        report(f"{name} is ready after {seconds:.0f} s.")
+def _start(api: HubApi, name: str, ended: Queue[tuple[str, float, str]]) -> None:
+    """Start a seat, and report its name, the seconds that it took, and why it failed or ""."""
+    since = time.monotonic()
+    problem = "didn't start"
+    try:
+        problem = _request(api, name) or _wait(api, name, since)
+    finally:
+        ended.put((name, time.monotonic() - since, problem))
+
+
+def _wait(api: HubApi, name: str, since: float) -> str:
+    """Wait until a seat is ready; return "", or why it isn't."""
+    while (state := _state(api, name, since)) == "pending":
+        time.sleep(SECONDS_BETWEEN_QUESTIONS)
+    return "" if state == "ready" else state
 
 
 def _request(api: HubApi, name: str) -> str:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from launcher import compose, hub_folder, lab_service
+from launcher import compose, hub_address, hub_folder, lab_service
 from launcher.cards import Card
 from launcher.engine import Engine
-from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
-from launcher.known_errors import NO_ENGINE, explain
+from launcher.hub_settings import HubSettings
+from launcher.known_errors import explain, why_no_engine
 from launcher.lease_folder import lease_folder
 from launcher.placement import Placement
 from launcher.processes import capture
@@ -29,7 +29,7 @@ def require_runtime() -> Runtime:
     """
     runtime = choose_runtime("auto")
     if runtime.engine is None:
-        raise Card("A hub needs Docker.", NO_ENGINE.why, "sudo systemctl start docker")
+        raise Card("A hub needs Docker.", *why_no_engine())
     return runtime
 
 
@@ -86,6 +86,11 @@ def up_command(
     return [*compose_command(), "up", "--detach", "--no-build", "hub"], variables
 
 
+def copy_command() -> list[str]:
+    """Return the command that makes a copy of all work in the running hub."""
+    return [*compose_command(), "exec", "--no-TTY", "hub", "python", "-m", "hub.copies"]
+
+
 def up(command: list[str], variables: dict[str, str], settings: HubSettings) -> None:
     """Start the hub, or start it again if something has changed.
 
@@ -97,17 +102,9 @@ def up(command: list[str], variables: dict[str, str], settings: HubSettings) -> 
         return
     errors = result.stderr
     if "already" in errors and ("allocated" in errors or "in use" in errors):
-        raise Card(
-            f"Port {settings.port} is taken.",
-            f"Another program listens on {settings.address}:{settings.port}.",
-            f"set another port in {WORKSHOP / SETTINGS_FILE}, then: invoke hub",
-        )
+        raise hub_address.port_taken(settings)
     if "cannot assign requested address" in errors:
-        raise Card(
-            f"This machine doesn't have the address {settings.address}.",
-            "The hub can only listen on addresses of its own machine: ip address lists them.",
-            f"correct the address in {WORKSHOP / SETTINGS_FILE}, or 0.0.0.0 for all",
-        )
+        raise hub_address.not_here(settings)
     raise explain(errors, "The engine refuses the hub.", "docker ps; then: invoke hub")
 
 

@@ -14,7 +14,7 @@ from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.engine import Engine
 from launcher.hub_compose import compose_command, require_runtime
 from launcher.hub_folder import ARCHIVES, CLASS, COPIES, LABEL, LEARNERS, MESSAGE, STATE
-from launcher.hub_settings import SETTINGS_FILE, WORKSHOP
+from launcher.hub_settings import WORKSHOP
 from launcher.hub_users import is_allowed
 from launcher.known_errors import explain
 from launcher.lab_service import shell_line
@@ -38,19 +38,31 @@ def stop(dry: bool) -> int:
     assert engine is not None
     if dry:
         return _print_commands(engine, [])
-    was_running = bool(hub_compose.containers(engine))
-    seats = _end(engine)
+    copy = _copy_work(engine)
+    stopped = _end(engine)
     (WORKSHOP / CLASS / MESSAGE).unlink(missing_ok=True)
-    if was_running or seats:
-        print_status(f"Stopped the hub and {seats} {'seat' if seats == 1 else 'seats'}.")
-    else:
-        print_status("No hub was running.")
+    print_status(stopped)
+    if copy:
+        print_status(copy)
     list_left(WORKSHOP)
     return 0
 
 
-def _end(engine: Engine) -> int:
-    """Remove the containers and the networks of this clone's hub; return the number of seats."""
+def _copy_work(engine: Engine) -> str:
+    """Make a copy if anybody has a seat; return a line that names it or why there is none."""
+    seats, _ = _seats_and_networks(engine)
+    if not seats or not hub_compose.containers(engine):
+        return ""
+    result = capture(hub_compose.copy_command(), stderr=subprocess.PIPE)
+    if result.returncode == 0:
+        return f"A copy of all work is in {WORKSHOP / COPIES / result.stdout.strip()}."
+    lines = result.stderr.strip().splitlines() or ["it printed nothing"]
+    return f"No copy of the learners' work was made: {lines[-1]}"
+
+
+def _end(engine: Engine) -> str:
+    """Remove the containers and the networks of this clone's hub; return what was stopped."""
+    was_running = bool(hub_compose.containers(engine))
     result = capture(_down_command(), stderr=subprocess.PIPE)
     if result.returncode != 0:
         raise explain(result.stderr, "The engine refuses to stop the hub.", "docker ps")
@@ -60,7 +72,9 @@ def _end(engine: Engine) -> int:
     for network in networks:
         with suppress(OSError):
             network.remove()
-    return len(seats)
+    if was_running or seats:
+        return f"Stopped the hub and {len(seats)} {'seat' if len(seats) == 1 else 'seats'}."
+    return "No hub was running."
 
 
 def _down_command() -> list[str]:
@@ -138,22 +152,20 @@ def purge(names: str, dry: bool) -> int:
     assert engine is not None
     if dry:
         return _print_commands(engine, [WORKSHOP / STATE, WORKSHOP / CLASS, *chosen])
-    _end(engine)
+    print_status(_end(engine))
     hub_folder.remove_state(WORKSHOP)
     _remove(chosen)
-    print_status(f"Removed the hub's own files{_and(chosen)}.")
+    print_status("Removed the hub's own files.")
+    for path in chosen:
+        print_status(f"Removed {path.relative_to(WORKSHOP)}.")
     left = _work(WORKSHOP)
     if left:
         list_left(WORKSHOP)
         example = ",".join(path.name for path, _ in left[:2])
         print_status(f"To remove work, name it: invoke hub --purge {example}; or {ALL}")
-    elif (WORKSHOP / SETTINGS_FILE).exists():
-        print_status(f"{WORKSHOP / SETTINGS_FILE} stays. It has the passwords.")
+    if files := sorted(path.name for path in WORKSHOP.glob("*") if path.is_file()):
+        print_status(f"Settings and passwords stay in {WORKSHOP}: {', '.join(files)}")
     return 0
-
-
-def _and(paths: list[Path]) -> str:
-    return f" and the work of {', '.join(path.name for path in paths)}" if paths else ""
 
 
 def _chosen(folder: Path, names: str) -> list[Path]:

@@ -1,12 +1,15 @@
 """The names of learners, and the CSV file of a course with their passwords."""
 
 import csv
+import io
 import re
 import stat
+import unicodedata
 from pathlib import Path
 
 from launcher.cards import WRONG_USAGE, Card
 from launcher.hub_settings import MIN_PASSWORD
+from launcher.text_files import read_utf8
 
 # Safe as a folder, in a container's name and in an address, on every system.
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
@@ -15,11 +18,21 @@ HEADER = ["name", "password"]
 NAME_WORDS = ("name", "user", "username", "user name", "learner", "student", "login")
 PASSWORD_WORDS = ("password", "passwort", "passwd", "pass", "pw")
 SHOWN = 5  # wrong lines on a card
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "oe"})
 
 
 def is_allowed(name: str) -> bool:
     """Return whether a learner may have a name."""
     return NAME.fullmatch(name) is not None
+
+
+def suggest(name: str) -> str:
+    """Return an allowed name that resembles one which isn't allowed, or ""."""
+    plain = unicodedata.normalize("NFC", name).lower().translate(_UMLAUTS)
+    letters = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
+    words = re.findall(r"[a-z0-9]+", re.sub(r"['’`]", "", letters))
+    instead = "-".join(words)
+    return instead if is_allowed(instead) else ""
 
 
 def read_users(path: Path, teacher: str) -> dict[str, str]:
@@ -79,18 +92,21 @@ def _is_header(row: list[str]) -> bool:
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """Return the lines that have content, without the header, with their numbers."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        reader = csv.reader(io.StringIO(read_utf8(path), newline=""), strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except FileNotFoundError as error:
         fix = "create it, with a line such as ada,a-long-word for each learner"
         raise Card(f"There is no {path}.", "hub.toml names it.", fix, WRONG_USAGE) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        fix = "save the table as CSV, in UTF-8, separated by commas"
-        raise Card(
-            f"{path} can't be read.", f"The error was: {error}.", fix, WRONG_USAGE
-        ) from error
+    except (OSError, csv.Error) as error:
+        raise _unreadable(path, f"The error was: {error}.") from error
+    except ValueError as error:
+        raise _unreadable(path, f"{error}. Excel may have saved an umlaut.") from error
     return [(number, row) for number, row in rows if any(row) and row[:2] != HEADER]
+
+
+def _unreadable(path: Path, why: str) -> Card:
+    fix = "save the table as CSV, in UTF-8, separated by commas"
+    return Card(f"{path} can't be read.", why, fix, WRONG_USAGE)
 
 
 def _problem(row: list[str], users: dict[str, str], teacher: str) -> str:
@@ -100,7 +116,9 @@ def _problem(row: list[str], users: dict[str, str], teacher: str) -> str:
         return f"it has {columns}, and needs a name and a password, separated by a comma"
     name, password = row
     if not is_allowed(name):
-        return f"{name!r} isn't possible: a name has {ALLOWED}"
+        instead = suggest(name)
+        example = f"; {instead} is possible" if instead else ""
+        return f"{name!r} isn't possible: a name has {ALLOWED}{example}"
     if name == teacher:
         return f"{name!r} is the teacher's name"
     if name in users:

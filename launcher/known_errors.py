@@ -1,5 +1,6 @@
 """Turn error messages of Docker, pip and others into cards; no other module parses them."""
 
+import os
 import re
 import signal
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class KnownError:
         return Card(self.what, self.why, self.fix)
 
 
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 TRY_AGAIN = "read the last lines; invoke build tries again"
 WITHOUT_IMAGE = " Or, without an image: --runtime venv"
 NO_ENGINE = KnownError(
@@ -152,6 +154,19 @@ KNOWN_ERRORS = (
         f"“Without the internet”.{WITHOUT_IMAGE}",
     ),
 )
+
+
+def no_engine() -> Card:
+    """Return the card for an engine that doesn't answer, with its address."""
+    why, fix = why_no_engine()
+    return Card(NO_ENGINE.what, why, f"{fix}; or, without a container: --runtime venv")
+
+
+def why_no_engine() -> tuple[str, str]:
+    """Return where no engine answers, as a sentence, and what fixes that."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return f"DOCKER_HOST is {host}, and no engine answers there.", "unset DOCKER_HOST"
+    return f"No engine answers at {DEFAULT_ENGINE}.", "sudo systemctl start docker"
 
 
 def explain(text: str, otherwise: str, fix: str = TRY_AGAIN) -> Card:

@@ -18,7 +18,7 @@ from launcher.image_status import (
     is_clone_name,
     why_stale,
 )
-from launcher.known_errors import NO_ENGINE
+from launcher.known_errors import no_engine
 from launcher.stack import STACKS
 
 from rich.console import Console
@@ -81,7 +81,7 @@ def show(as_json: bool) -> None:
     try:
         engine = connect()
     except NoEngine as error:
-        raise NO_ENGINE.card() from error
+        raise no_engine() from error
     orphans.clean_up(engine)
     rows = find_images(engine)
     if as_json:

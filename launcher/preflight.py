@@ -134,13 +134,14 @@ class Preflight:
         jupyter = _why_not(engine, placement, notebook_service(placement.stack))
         fix = f"invoke build --notebook --stack {placement.stack}"
         name = notebook_service(placement.stack)
-        yield _image(name, jupyter, fix, FIX if self.seats else NOTE)
+        hub = preflight_hub.image_for_seats(engine, placement) if self.seats else ""
+        yield _image(name, jupyter, fix, FIX if self.seats and not hub else NOTE)
         if not reason:
             yield _first_experiment(placement)
-        if self.seats and not jupyter:
-            yield self._try_seats(engine, placement)
+        if self.seats and (hub or not jupyter):
+            yield self._try_seats(engine, placement, hub)
 
-    def _try_seats(self, engine: Engine, placement: Placement) -> Finding:
+    def _try_seats(self, engine: Engine, placement: Placement, image: str) -> Finding:
         _, available = preflight_checks.read_memory()
         needed = self.seats * preflight_checks.SEAT_BYTES
         if available < needed:
@@ -149,9 +150,10 @@ class Preflight:
             fewer = f"invoke preflight --seats {fitting}"
             fix = fewer if fitting else "free -h, then end programs that aren't needed"
             return Finding("seats", value, FIX, fix)
-        print_status(f"Starting {self.seats} learners' containers.")
+        of_image = f" of {image}" if image else ""
+        print_status(f"Starting {self.seats} learners' containers{of_image}.")
         try:
-            self.measurement = seats.measure(engine, placement, self.seats)
+            self.measurement = seats.measure(engine, placement, self.seats, image)
         except Card as card:
             return from_card("seats", card)
         return _judge_seats(self.measurement)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from launcher import ROOT, gpu_health, settings
+from launcher import ROOT, gpu_health, known_errors, settings
 from launcher.detect_gpus import THIS_MACHINE, detect
 from launcher.disk_space import sizes_of
 from launcher.engine import Engine
@@ -18,7 +18,6 @@ from launcher.file_owner import file_owner
 from launcher.findings import FIX, NOTE, Finding, judge
 from launcher.gpu import AMD, read_text
 from launcher.gpu_access import User
-from launcher.known_errors import NO_ENGINE
 from launcher.notebook_server import PORTS, free_ports
 from launcher.placement import container_device_user
 from launcher.processes import capture
@@ -43,7 +42,8 @@ def no_engine(reason: str, has_environment: bool) -> Finding:
     """Return the finding on a machine without an engine."""
     if has_environment:
         return Finding("engine", f"{reason}; labs run in an environment", NOTE)
-    return Finding("engine", f"{reason}, and there is no environment", FIX, NO_ENGINE.fix)
+    fix = known_errors.no_engine().fix
+    return Finding("engine", f"{reason}, and there is no environment", FIX, fix)
 
 
 def engine_version(engine: Engine) -> Finding:

@@ -1,7 +1,5 @@
 """What `invoke preflight` checks if there is a workshop/hub.toml: whether a hub can serve it."""
 
-import errno
-import socket
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,9 +16,12 @@ from launcher import (
 )
 from launcher.cards import Card
 from launcher.compose import seat_service
+from launcher.engine import Engine
 from launcher.findings import FIX, NOTE, Finding, from_card, judge
+from launcher.hub_address import is_taken
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
-from launcher.image_status import why_build
+from launcher.image_status import name_to_run, why_build
+from launcher.placement import Placement
 from launcher.preflight_checks import LAB_BYTES, SEAT_BYTES
 from launcher.runtime import Runtime
 
@@ -118,6 +119,18 @@ def image(hub: HubSettings, runtime: Runtime) -> Finding:
     return Finding("hub image", f"{service['image']}: {reason}", FIX, fix)
 
 
+def image_for_seats(engine: Engine, placement: Placement, folder: Path = WORKSHOP) -> str:
+    """Return the hub's image, in which `preflight --seats` starts seats; "" if it isn't there.
+
+    Raises:
+        Card: If compose.yaml can't be read.
+    """
+    if not (folder / SETTINGS_FILE).exists():
+        return ""
+    service = lab_service.resolve(seat_service(placement.stack), placement, {})
+    return "" if why_build(engine, service) else name_to_run(engine, service)
+
+
 def port(hub: HubSettings, own_ports: Collection[int]) -> Finding:
     """Check that the hub can listen, or listens already.
 
@@ -127,7 +140,7 @@ def port(hub: HubSettings, own_ports: Collection[int]) -> Finding:
     """
     where = f"{hub.address}:{hub.port}"
     try:
-        taken = _is_taken(hub.address, hub.port)
+        taken = is_taken(hub.address, hub.port)
     except OSError as error:
         fix = f"in {WORKSHOP / SETTINGS_FILE}, set an address that this lists: ip address"
         return Finding("hub port", f"can't listen on {where}: {error.strerror}", FIX, fix)
@@ -142,7 +155,7 @@ def port(hub: HubSettings, own_ports: Collection[int]) -> Finding:
 def default_port(folder: Path = WORKSHOP) -> Iterator[Finding]:
     """Yield a note if another program listens where a new hub would listen."""
     hub = hub_settings.check(folder / SETTINGS_FILE, hub_folder.new_settings())
-    if _is_taken(hub.address, hub.port):
+    if is_taken(hub.address, hub.port):
         value = f"another program listens on {hub.address}:{hub.port}"
         yield Finding("hub port", f"{value}; a hub would need another port", NOTE, "ss -ltnp")
 
@@ -180,22 +193,3 @@ def _judge_dates(hub: HubSettings, begin: datetime, end: datetime) -> Finding:
 
 def _set(name: str, value: int) -> str:
     return f"in {WORKSHOP / SETTINGS_FILE}: {name} = {value}"
-
-
-def _is_taken(address: str, number: int) -> bool:
-    """Return whether another program listens there.
-
-    Raises:
-        OSError: If this machine doesn't have the address.
-    """
-    family, kind, _, _, place = socket.getaddrinfo(address, number, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(place)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return True
-            if error.errno != errno.EACCES:  # the engine may use ports below 1024
-                raise
-    return False

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from launcher.cards import WRONG_USAGE, Card, refuse_value
 from launcher.engine import Engine, NoEngine, connect
-from launcher.known_errors import NO_ENGINE
+from launcher.known_errors import no_engine
 
 CHOICES = ("auto", "docker", "venv")
 IN_JOBS = ("apptainer", "pyxis")  # only with --on slurm
@@ -43,6 +43,6 @@ def choose_runtime(request: str) -> Runtime:
     except NoEngine as error:
         if request == "auto":
             return Runtime(None, str(error))
-        raise NO_ENGINE.card() from error
+        raise no_engine() from error
     reason = "it was asked for" if request == "docker" else "a container engine is running"
     return Runtime(engine, reason)

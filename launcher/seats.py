@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NAME = "preflight"
 MOST_SECONDS = 180  # until a seat counts as failed
 SECONDS_BETWEEN_REQUESTS = 0.5
+JUPYTERLAB = ("python", "-m", "jupyterlab")  # the hub's image has no entrypoint
 FOLDERS = ("/lab/outputs", "/lab/work")  # in the container; each seat has separate ones
 
 
@@ -66,15 +67,21 @@ class Measurement:
     failures: dict[str, int] = field(default_factory=dict[str, int])  # how often each happened
 
 
-def measure(engine: Engine, placement: Placement, count: int) -> Measurement:
+def measure(engine: Engine, placement: Placement, count: int, hub_image: str) -> Measurement:
     """Start seats, wait until each responds, and remove them all.
+
+    Args:
+        engine: The engine.
+        placement: The stack and the GPUs.
+        count: How many seats.
+        hub_image: The hub's image, in place of that of `invoke notebook`; or "".
 
     Raises:
         Card: If the engine refuses the containers.
     """
     ended = threading.Event()
     engine.client.api.timeout = MOST_SECONDS  # it starts many containers at once
-    with _created(engine, placement, count) as seats, ThreadPoolExecutor(count) as pool:
+    with _created(engine, placement, count, hub_image) as seats, ThreadPoolExecutor(count) as pool:
         try:
             list(pool.map(_start, seats, repeat(ended)))
             list(pool.map(_weigh, seats))
@@ -84,7 +91,9 @@ def measure(engine: Engine, placement: Placement, count: int) -> Measurement:
 
 
 @contextmanager
-def _created(engine: Engine, placement: Placement, count: int) -> Generator[list[Seat]]:
+def _created(
+    engine: Engine, placement: Placement, count: int, hub_image: str
+) -> Generator[list[Seat]]:
     """Create the containers of all seats, and remove them at the end of this block.
 
     Raises:
@@ -100,6 +109,8 @@ def _created(engine: Engine, placement: Placement, count: int) -> Generator[list
     service = lab_service.resolve(notebook_service(placement.stack), placement, variables)
     spec = lab_service.container_spec(service, placement, engine)
     spec = replace(spec, network_mode=run_container.container_name(NAME))
+    if hub_image:
+        spec = replace(spec, image=hub_image, command=(*JUPYTERLAB, *spec.command))
     try:
         with ExitStack() as stack:
             stack.enter_context(notebook.network(engine, spec))
