@@ -15,7 +15,7 @@ from launcher.cards import WRONG_USAGE, Card
 _BEGIN = "-----BEGIN"
 _KEY = re.compile(rf"{_BEGIN} (?:\w+ )*PRIVATE KEY-----")
 _LOCKED = re.compile(rf"{_BEGIN} ENCRYPTED|^Proc-Type: 4,ENCRYPTED", re.MULTILINE)
-_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 _PEM = re.compile(r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
 # Tags of DER: https://www.itu.int/rec/T-REC-X.690
 _VERSION = 0xA0

@@ -146,7 +146,8 @@ def _print_learners(settings: HubSettings) -> None:
     learners = len(hub_users.read_users(path, settings.teacher))
     if learners > settings.seats:
         print_status(
-            f"{learners} learners, {settings.seats} seats: the others read that all are taken."
+            f"{path} has {learners} learners, and {settings.seats} can work at once. "
+            f"To change that, in {WORKSHOP / SETTINGS_FILE}: seats = {learners}"
         )
 
 

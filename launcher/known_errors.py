@@ -165,7 +165,8 @@ def no_engine() -> Card:
 def why_no_engine() -> tuple[str, str]:
     """Return where no engine answers, as a sentence, and what fixes that."""
     if host := os.environ.get("DOCKER_HOST"):
-        return f"DOCKER_HOST is {host}, and no engine answers there.", "unset DOCKER_HOST"
+        why = f"DOCKER_HOST is {host}, and no engine answers there."
+        return why, "start that engine, or: unset DOCKER_HOST"
     return f"No engine answers at {DEFAULT_ENGINE}.", "sudo systemctl start docker"
 
 

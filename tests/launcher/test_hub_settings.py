@@ -66,6 +66,9 @@ def test_sizes_and_times_are_read_with_their_units(tmp_path: Path) -> None:
         'title = "two\\nlines"',
         'teacher = "The Teacher"',
         'teacher = "../x"',
+        'address = "localhost"',
+        'address = "::1"',
+        "address = 0",
     ],
 )
 def test_a_value_that_isn_t_allowed_is_a_card_with_its_line(tmp_path: Path, line: str) -> None:
@@ -97,9 +100,10 @@ def test_a_table_is_refused_like_an_unknown_setting(tmp_path: Path) -> None:
 
 def test_text_that_isn_t_toml_is_a_card(tmp_path: Path) -> None:
     assert "line 1" in refused(tmp_path, "title = my class\n").why
-    (tmp_path / "hub.toml").write_bytes(b'title = "\xff"\n')
-    with pytest.raises(Card, match=r"can't be used"):
+    (tmp_path / "hub.toml").write_bytes(b'\n# \xc3\xb6\ntitle = "\xff"\n')
+    with pytest.raises(Card, match=r"can't be used") as raised:
         hub_settings.read(tmp_path)
+    assert raised.value.why == "Line 3 has a character that isn't UTF-8."
 
 
 def test_a_short_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
@@ -114,7 +118,7 @@ def test_a_short_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
         ('teacher_password = "a-much-longer-word"\n', "Neither is set."),
         (GOOD + 'users = "users.csv"\n', "See lines 1 and 3."),
         ('password = "a-long-word"\n', "separate password. None is set."),
-        ('password = "a-long-word-here"\nteacher_password = "a-long-word-here"\n', "separate"),
+        ('password = "a-long-word-here"\nteacher_password = "a-long-word-here"\n', "Line 2: "),
         (GOOD + 'certificate = "hub.pem"\n', "two files"),
         (GOOD + 'certificate = "none.pem"\nkey = "none.pem"\n', "Line 3 names"),
     ],
@@ -123,6 +127,23 @@ def test_settings_that_don_t_fit_together_are_refused(
     tmp_path: Path, text: str, reason: str
 ) -> None:
     assert reason in refused(tmp_path, text).why
+
+
+def test_all_mistakes_are_on_one_card_up_to_a_number(tmp_path: Path) -> None:
+    card = refused(tmp_path, f'{GOOD}port = "x"\nseat = 3\naddress = "localhost"\n')
+    places = [card.why.index(f"Line {line} sets") for line in (3, 4, 5)]
+    assert places == sorted(places)
+    assert card.fix == "correct these lines, then: invoke hub"
+    wrong = "".join(f"{name} = -1\n" for name in ("seats", "port", "gpus", "cpus", "idle", "key"))
+    assert refused(tmp_path, GOOD + wrong).why.endswith(" And 1 more.")
+    both = 'teacher_password = "a-much-longer-word"\ncertificate = "hub.pem"\n'
+    card = refused(tmp_path, both)
+    assert "Neither is set." in card.why and "two files" in card.why
+
+
+def test_the_password_of_all_isn_t_called_too_short_for_the_teacher(tmp_path: Path) -> None:
+    card = refused(tmp_path, 'password = "a-long-word-x"\nteacher_password = "a-long-word-x"\n')
+    assert "different" in card.fix and "12" not in card.fix
 
 
 def test_the_first_start_writes_settings_that_can_be_read(tmp_path: Path) -> None:
@@ -197,6 +218,29 @@ def test_a_wrong_line_of_the_list_is_named(tmp_path: Path, line: str, reason: st
     assert "long-enough" not in raised.value.why or "column" not in reason
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("jörg", "joerg"),
+        ("jo\u0308rg", "joerg"),
+        ("Weiß", "weiss"),
+        ("zoë", "zoe"),
+        ("anna maria", "anna-maria"),
+        ("O’Neil", "oneil"),
+        ("ada_l.", "ada-l"),
+        ("a" * 33, ""),
+        ("李", ""),
+    ],
+)
+def test_a_name_that_isn_t_possible_comes_with_one_that_is(
+    tmp_path: Path, name: str, instead: str
+) -> None:
+    with pytest.raises(Card) as raised:
+        users(tmp_path, f"{name},long-enough\n")
+    expected = f"; {instead} is possible." if instead else "at most 32 in all."
+    assert raised.value.why.endswith(expected)
+
+
 @pytest.mark.parametrize("header", ["user,password", "Name,Password", "username,pw"])
 def test_a_header_that_isn_t_the_known_one_is_no_learner(tmp_path: Path, header: str) -> None:
     with pytest.raises(Card) as raised:
@@ -230,9 +274,10 @@ def test_a_list_that_is_empty_missing_or_not_utf_8_is_a_card(tmp_path: Path) -> 
     with pytest.raises(Card, match=r"There is no .*none\.csv") as raised:
         read_users(tmp_path / "none.csv", "teacher")
     assert raised.value.fix.startswith("create it")
-    (tmp_path / "latin.csv").write_bytes("zoë,long-enough".encode("latin-1"))
-    with pytest.raises(Card, match=r"can't be read"):
+    (tmp_path / "latin.csv").write_bytes("ada,long-enough\nzoë,long-enough".encode("latin-1"))
+    with pytest.raises(Card, match=r"can't be read") as raised:
         read_users(tmp_path / "latin.csv", "teacher")
+    assert raised.value.why.startswith("Line 2 has a character that isn't UTF-8.")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a.b", "a_b", "A", "a-", "é", "a b", "a\n"])

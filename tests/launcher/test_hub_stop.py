@@ -13,6 +13,8 @@ from launcher.runtime import Runtime
 
 import pytest
 
+END = hub_stop._end
+
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -31,7 +33,8 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     runtime = SimpleNamespace(engine="an engine")
     monkeypatch.setattr(hub_stop, "require_runtime", lambda: runtime)
-    monkeypatch.setattr(hub_stop, "_end", lambda _: 0)
+    monkeypatch.setattr(hub_stop, "_end", lambda _: "Stopped the hub and 3 seats.")
+    monkeypatch.setattr(hub_stop, "_seats_and_networks", lambda _: ([], []))
     return tmp_path
 
 
@@ -60,6 +63,21 @@ def test_all_stands_for_all_work(workshop: Path) -> None:
     assert left(workshop) == set()
 
 
+def test_a_purge_names_what_it_stopped_what_it_removed_and_which_passwords_stay(
+    workshop: Path, capsys: Any
+) -> None:
+    (workshop / "users.csv").write_text("ada,a-long-word\n")
+    assert hub_stop.purge("ada,class-1.tar.gz", dry=False) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:4] == [
+        "Stopped the hub and 3 seats.",
+        "Removed the hub's own files.",
+        "Removed learners/ada.",
+        "Removed archives/class-1.tar.gz.",
+    ]
+    assert lines[-1].endswith(": hub.toml, users.csv")
+
+
 @pytest.mark.parametrize("name", ["nobody", "..", "../..", "ada/work", "/", "hub.toml", "Ada"])
 def test_a_name_that_isn_t_there_removes_nothing(workshop: Path, name: str) -> None:
     with pytest.raises(Card, match=r"can't be purged") as raised:
@@ -70,15 +88,46 @@ def test_a_name_that_isn_t_there_removes_nothing(workshop: Path, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("hubs", "told"), [([], "No hub was running."), (["a hub"], "Stopped the hub and 0 seats.")]
+    ("hubs", "seats", "told"),
+    [
+        ([], [], "No hub was running."),
+        (["a hub"], [], "Stopped the hub and 0 seats."),
+        (["a hub"], ["a seat"], "Stopped the hub and 1 seat."),
+    ],
 )
-def test_a_stop_says_what_ran_and_ends_the_teacher_s_message(
-    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, hubs: list[str], told: str
+def test_a_stop_names_what_ran_and_ends_the_teacher_s_message(
+    workshop: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    hubs: list[str],
+    seats: list[str],
+    told: str,
 ) -> None:
+    done = SimpleNamespace(returncode=0, stdout="class-2.tar.gz\n", stderr="")
+    monkeypatch.setattr(hub_stop, "_end", END)
+    monkeypatch.setattr(hub_stop, "capture", lambda *_, **__: done)
+    monkeypatch.setattr(hub_stop, "_remove_seat", lambda _: None)
+    monkeypatch.setattr(hub_stop, "_seats_and_networks", lambda _: (seats, []))
     monkeypatch.setattr(hub_compose, "containers", lambda _: hubs)
     assert hub_stop.stop(dry=False) == 0
-    assert told in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert told in printed
+    assert ("copies/class-2.tar.gz" in printed) == bool(seats)
     assert not (workshop / "class" / classroom.MESSAGE).exists()
+
+
+def test_a_stop_without_a_copy_names_the_reason_and_goes_on(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    failed = SimpleNamespace(returncode=1, stdout="", stderr="a warning\nNo space left\n")
+    monkeypatch.setattr(hub_stop, "capture", lambda *_, **__: failed)
+    monkeypatch.setattr(hub_stop, "_seats_and_networks", lambda _: (["a seat"], []))
+    monkeypatch.setattr(hub_compose, "containers", lambda _: ["a hub"])
+    assert hub_stop.stop(dry=False) == 0
+    printed = capsys.readouterr().err
+    assert "No copy of the learners' work was made: No space left" in printed
+    assert "Stopped the hub" in printed
+    assert left(workshop) == {"ada", "ben", "class-1.tar.gz"}
 
 
 def test_without_an_engine_a_hub_names_docker_and_no_environment(
@@ -86,9 +135,16 @@ def test_without_an_engine_a_hub_names_docker_and_no_environment(
 ) -> None:
     runtime = Runtime(None, "no engine")
     monkeypatch.setattr(hub_compose, "choose_runtime", lambda _: runtime)
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
     with pytest.raises(Card, match=r"A hub needs Docker") as raised:
         hub_compose.require_runtime()
+    assert raised.value.why == "No engine answers at unix:///var/run/docker.sock."
     assert raised.value.fix == "sudo systemctl start docker"
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+    with pytest.raises(Card, match=r"A hub needs Docker") as raised:
+        hub_compose.require_runtime()
+    assert "DOCKER_HOST is unix:///nonexistent" in raised.value.why
+    assert raised.value.fix == "start that engine, or: unset DOCKER_HOST"
 
 
 def test_dry_commands_are_printed_and_nothing_is_removed(
@@ -162,6 +218,38 @@ def test_seats_start_a_few_at_once_and_each_end_is_reported() -> None:
     assert "didn't start" in result.failed["broken"]
     assert len(lines) == len(names)
     assert hub.most <= 2
+
+
+def test_a_seat_that_is_ready_is_reported_while_the_hub_still_starts_others() -> None:
+    reported = threading.Event()
+
+    class Slow(Hub):
+        """A hub that replies to the request for `a` once another seat was reported."""
+
+        def ask(self, path: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:
+            if path.endswith("/a/server"):
+                assert reported.wait(60)
+            return super().ask(path, method, body)
+
+    lines: list[str] = []
+
+    def report(line: str) -> None:
+        lines.append(line)
+        reported.set()
+
+    hub: Any = Slow()
+    assert set(hub_api.start_seats(hub, ["a", "b"], 2, report).ready) == {"a", "b"}
+    assert [line.split()[0] for line in lines] == ["b", "a"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_in_the_start_of_a_seat_fails_it_and_doesn_t_wait_for_ever() -> None:
+    class Odd(Hub):
+        def ask(self, path: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:
+            return (200, {}) if method == "GET" else super().ask(path, method, body)
+
+    hub: Any = Odd()
+    assert hub_api.start_seats(hub, ["a"], 2, lambda _: None).failed == {"a": "didn't start"}
 
 
 class Restarting(Hub):

@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher import (
     certificate,
+    hub_address,
     hub_folder,
     hub_gpus,
     hub_settings,
@@ -156,9 +157,36 @@ def test_a_free_port_is_fine_and_an_address_of_another_machine_isn_t(
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
     assert preflight_hub.port(settings(tmp_path, f"port = {free}\n"), set()).state == OK
-    for address in ("192.0.2.7", "no such host"):
-        finding = preflight_hub.port(settings(tmp_path, f'address = "{address}"\n'), set())
-        assert finding.state == FIX and f"can't listen on {address}:8000" in finding.value
+    finding = preflight_hub.port(settings(tmp_path, 'address = "192.0.2.7"\n'), set())
+    assert finding.state == FIX and "can't listen on 192.0.2.7:8000" in finding.value
+
+
+def test_the_hub_refuses_a_port_before_its_engine_ends_the_running_hub(
+    tmp_path: Path, taken: int
+) -> None:
+    hub = settings(tmp_path, f"port = {taken}\n")
+    with pytest.raises(Card, match=f"Port {taken} is taken"):
+        hub_address.refuse_unusable(hub, set())
+    with pytest.raises(Card, match=f"Port {taken} is taken"):
+        hub_address.refuse_unusable(hub, {taken + 1})
+    hub_address.refuse_unusable(hub, {taken})  # the running hub has it
+    with pytest.raises(Card, match=r"doesn't have the address 192\.0\.2\.7"):
+        hub_address.refuse_unusable(settings(tmp_path, 'address = "192.0.2.7"\n'), set())
+
+
+def test_seats_of_preflight_run_in_the_image_of_the_hub_if_there_is_a_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    placement: Any = SimpleNamespace(stack="cpu")
+    engine: Any = object()
+    monkeypatch.setattr(lab_service, "resolve", lambda name, *_: {"image": name})
+    monkeypatch.setattr(preflight_hub, "name_to_run", lambda _, service: service["image"])
+    monkeypatch.setattr(preflight_hub, "why_build", lambda *_: "")
+    assert preflight_hub.image_for_seats(engine, placement, tmp_path) == ""
+    settings(tmp_path)
+    assert preflight_hub.image_for_seats(engine, placement, tmp_path) == seat_service("cpu")
+    monkeypatch.setattr(preflight_hub, "why_build", lambda *_: "it doesn't exist yet")
+    assert preflight_hub.image_for_seats(engine, placement, tmp_path) == ""
 
 
 def key_pair(folder: Path, name: str, begin: timedelta = -DAY, end: timedelta = 90 * DAY) -> None:
@@ -190,11 +218,36 @@ def test_a_certificate_needs_its_own_key_without_a_password(tmp_path: Path) -> N
     key_pair(tmp_path, "two")
     files = ["-in", f"{tmp_path}/one.key", "-out", f"{tmp_path}/locked.key"]
     openssl("rsa", "-aes128", "-passout", "pass:secret", *files)
+    openssl(
+        "rsa",
+        "-traditional",
+        "-aes128",
+        "-passout",
+        "pass:secret",
+        *files[:3],
+        f"{tmp_path}/old.key",
+    )
+    curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    openssl("genpkey", *curve, "-out", f"{tmp_path}/curve.key")
     (tmp_path / "text.key").write_text("no key")
     assert find_https(tmp_path).state == OK
-    for key in ("two.key", "locked.key", "text.key"):
+    reasons = {
+        "two.key": "two.key doesn't belong to one.pem.",
+        "curve.key": "curve.key doesn't belong to one.pem.",
+        "locked.key": "locked.key has a password, which the hub can't enter.",
+        "old.key": "old.key has a password, which the hub can't enter.",
+        "text.key": "text.key isn't a PEM key: no -----BEGIN PRIVATE KEY----- is in it.",
+    }
+    for key, reason in reasons.items():
         finding = find_https(tmp_path, key)
-        assert finding.state == FIX and f"one.pem and {key} are no pair" in finding.value
+        assert finding.state == FIX and finding.value.endswith(reason)
+
+
+def test_a_key_in_place_of_the_certificate_is_named(tmp_path: Path) -> None:
+    key_pair(tmp_path, "one")
+    with pytest.raises(Card) as raised:
+        certificate.refuse_no_pair(tmp_path / "one.key", tmp_path / "one.pem")
+    assert raised.value.why.startswith("one.key isn't a PEM certificate")
 
 
 def test_the_hub_isn_t_started_with_the_key_of_another_certificate(tmp_path: Path) -> None:
@@ -205,7 +258,7 @@ def test_the_hub_isn_t_started_with_the_key_of_another_certificate(tmp_path: Pat
     hub = settings(tmp_path, lines.format("one"))
     assert hub_folder.describe(tmp_path, hub, spec).pem.keys() == {"certificate", "key"}
     hub = settings(tmp_path, lines.format("two"))
-    with pytest.raises(Card, match=r"one\.pem and two\.key are no pair"):
+    with pytest.raises(Card, match=r"one\.pem and two\.key can't be used for HTTPS"):
         hub_folder.describe(tmp_path, hub, spec)
 
 
