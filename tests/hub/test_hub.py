@@ -8,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -164,6 +165,10 @@ def hub(snapshot: Path, engine: Any) -> Iterator[Hub]:
         ended = clone.invoke("hub", "--stop")
         assert ended.code == 0, ended
         assert "learners/ada" in ended.out
+        (*_, copy) = sorted((served.workshop / "copies").glob("class-*.tar.gz"))
+        assert copy.name in ended.err
+        with tarfile.open(copy) as archive:
+            assert "class/ben/work/mine.txt" in archive.getnames()
         assert containers_of(clone) == []
         assert networks_of(clone) == []
     finally:
@@ -414,6 +419,20 @@ def test_seats_go_on_while_the_hub_is_dead_and_are_found_again(hub: Hub) -> None
     hub.wait(ada)
     assert {name: one.id for name, one in hub.seats().items()} == before
     assert ada.run_in(kernel, "print(x + 2)").strip() == "43"
+
+
+def test_a_port_that_is_taken_leaves_the_running_hub_as_it_is(hub: Hub) -> None:
+    before = hub.container().id
+    settings = hub.workshop / "hub.toml"
+    good = settings.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        settings.write_text(good.replace(f"port = {hub.port}", f"port = {port}"))
+        refused = hub.clone.invoke("hub")
+    settings.write_text(good)
+    assert refused.code == 3 and f"Port {port} is taken" in refused.err, refused
+    assert hub.container().id == before
+    enter(hub, "ada")
 
 
 def test_work_outlives_a_seat_and_a_seat_that_was_killed_starts_again(hub: Hub) -> None:
