@@ -135,11 +135,11 @@ def start_seats(
 def _start(api: HubApi, name: str, ended: Queue[tuple[str, float, str]]) -> None:
     """Start a seat, and report its name, the seconds that it took, and why it failed or ""."""
     since = time.monotonic()
-    problem = "didn't start"
     try:
         problem = _request(api, name) or _wait(api, name, since)
-    finally:
-        ended.put((name, time.monotonic() - since, problem))
+    except Exception as error:  # `start_seats` waits for each seat
+        problem = f"didn't start: {error!r}"
+    ended.put((name, time.monotonic() - since, problem))
 
 
 def _wait(api: HubApi, name: str, since: float) -> str:
