@@ -386,7 +386,7 @@ def preflight(_: Context, seats: str = "", json: bool = False) -> None:
     auto_shortflags=False,
     help={
         "other": "the record that --compare compares with",
-        "labs": f"whose checks run on each card: none; default all+; {LABS}",
+        "labs": f"whose checks run on each card: none; default all+, 17 min on 2 cores; {LABS}",
         "size": "of the measurements: full (default); tiny for a trial",
         "stack": STACK,
         "runtime": RUNTIME,

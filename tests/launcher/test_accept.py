@@ -477,6 +477,19 @@ def test_one_gpu_that_is_named_is_measured_alone(capsys: pytest.CaptureFixture[s
     assert len(lines) == 1 and "ROCR_VISIBLE_DEVICES=1 " in lines[0]
 
 
+@pytest.mark.parametrize(("stack", "why"), [("auto", "there is no AMD"), ("cpu", "it was asked")])
+def test_the_stack_s_real_reason_is_printed_once(
+    stack: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(placement, "detect", lambda **_: detect(tmp_path))
+    assert accept.run("LLM03", "tiny", stack, "venv", "", dry=True) == 0
+    printed = capsys.readouterr().err
+    assert printed.count(" stack, because ") == printed.count("It runs in ") == 1, printed
+    assert f"accept runs on the cpu stack, because {why}" in printed
+    for run in ("cpu: the measurement\n", "all cards: the measurement\n", "cpu: LLM03\n"):
+        assert printed.count(run) == 1, printed
+
+
 class Runs:
     """In place of `run_lab.run`: writes what a card's run would, or fails as it would."""
 

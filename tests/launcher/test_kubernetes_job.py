@@ -8,6 +8,7 @@ from typing import Any
 from launcher import ROOT, compose, kubernetes_job
 from launcher.cards import Card
 from launcher.container_spec import Bind, ContainerSpec, GpuRequest, Port
+from launcher.file_owner import Owner
 from launcher.kubernetes_job import RESOURCES
 from launcher.lab_command import LabCommand
 from tests.conftest import BIN
@@ -179,6 +180,17 @@ def test_the_printed_manifest_is_what_a_cluster_reads() -> None:
     assert container["args"] == ["LLM10+", "--processes", "2", "--", "--steps", "20"]
     assert pod_of([job])["volumes"][0]["persistentVolumeClaim"] == {"claimName": "mine"}
     assert "&" not in ended.stdout  # no anchors: people read it
+
+
+@pytest.mark.parametrize("uid", [0, 1234])
+def test_a_job_as_root_is_written_with_a_warning(
+    uid: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kubernetes_job, "file_owner", lambda: Owner(uid, uid))
+    kubernetes_job.write(LAB, "cpu", "", kubernetes_job.Cluster())
+    printed = capsys.readouterr()
+    assert f"runAsUser: {uid}\n" in printed.out
+    assert ("runs as root (runAsUser: 0)" in printed.err) == (uid == 0)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import signal
 import subprocess
 from pathlib import Path
 
-from launcher import slurm_lab, slurm_reasons, slurm_refusals
+from launcher import slurm_jobs, slurm_lab, slurm_reasons, slurm_refusals
 from launcher.cards import Card
 from launcher.lab_command import LabCommand
 from launcher.slurm_jobs import Job, parse
-from launcher.slurm_script import AGAIN
+from launcher.slurm_script import AGAIN, SlurmOptions
 from tests.conftest import BIN, Clone
 from tests.kit.training.trainings import TRAINS, Training
 from tests.launcher.slurm_cluster import Cli, number_of, submitted
@@ -104,6 +104,10 @@ def test_a_job_that_waits_says_why_and_a_detached_one_can_be_followed(cli: Cli) 
     states = {row[0]: (row[1], row[3]) for row in rows}
     assert states[one] == ("llm-labs-LLM91", "runs on n[1-2]")
     assert states[two][1].startswith("waits in the queue")
+    commands = {row[0]: row[4] for row in rows}
+    assert "--slurm-options --exclusive --nodes 2" in commands[one]
+    assert commands[two] == "invoke lab LLM91 --on slurm"
+    assert "The output of a job is in outputs/slurm/NUMBER.log." in listed.err
 
     again = cli.start("jobs", one)
     again.wait_for("begun")
@@ -130,6 +134,7 @@ def test_ctrl_c_asks_whether_to_cancel_the_job(
     running.type(answer)
     assert running.ended().code == 130, running.text
     assert says in running.text
+    assert "interrupted" not in running.text, "the last words say what ends and what goes on"
     cli.cluster.wait_for(state, lambda: cli.cluster.state(number) == state)
     cli.go()
 
@@ -142,7 +147,7 @@ def test_without_a_terminal_a_signal_leaves_the_job_running(cli: Cli, what: sign
     running.send(what)
     ended = running.ended()
     assert ended.code == 130, ended
-    assert f"Job {number} goes on." in ended.err
+    assert f"Job {number} goes on." in ended.err and "interrupted" not in ended.err
     assert cli.cluster.state(number) == "RUNNING"
     cli.go()
 
@@ -215,8 +220,10 @@ def test_a_training_that_slurm_asks_to_stop_saves_and_goes_on_when_resubmitted(c
     cli.go()
     ended = running.ended()
     assert ended.code in (130, 128 + signal.SIGTERM), ended
-    assert "stops after step 27: its job is about to end" in ended.out
-    (again,) = re.findall(r"fix: (sbatch \S+\.sbatch), which goes on from it", ended.out)
+    assert re.search(r"stops after step 27 of \d+: its job is about to end", ended.out), ended
+    (again,) = re.findall(r"fix: (sbatch \S+\.sbatch), which goes on from it; with", ended.out)
+    script = again.removeprefix("sbatch ")
+    assert f"with more time: sbatch --time=MINUTES {script}\n" in ended.out
     cli.cluster.ask(*again.split()[:1], "--wait", again.split()[1])
     logs = sorted((cli.clone.outputs / "slurm").glob("*.log"), key=lambda log: int(log.stem))
     assert "starts at 27\n" in logs[-1].read_text()
@@ -255,6 +262,51 @@ def test_a_job_that_slurm_refuses_is_a_card_with_what_there_is(
     assert why in ended.err and fix in ended.err.partition("fix: ")[2], ended.err
     assert "sbatch: error" not in ended.err
     assert set((cli.clone.outputs / "slurm").glob("*")) == scripts, "no script is left"
+
+
+def test_a_job_that_slurm_refuses_downloads_no_environment(cli: Cli) -> None:
+    """The clone has no environment of the stack cuda."""
+    ended = cli.lab("pass", "--stack", "cuda", "--gpus", "9").ended()
+    assert ended.code == 3 and "what: Slurm refuses the job." in ended.err, ended
+    assert "partition labs: 2 nodes with 16 CPUs, 8000 MB and gpu:mi300x:8" in ended.err
+    assert "Creating an environment" not in ended.err and "allocation failure" not in ended.err
+    assert not list((cli.clone.path / ".lab-env").glob("cuda-*"))
+
+
+def test_while_a_node_is_drained_a_possible_job_is_not_refused(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Then `sbatch --test-only` refuses what sbatch queues."""
+    for name, value in cli.cluster.variables.items():
+        monkeypatch.setenv(name, value)
+    script = tmp_path / "one.sbatch"
+    script.write_text("#!/bin/sh\ntrue\n")
+    drained = ("scontrol", "update", "nodename=n[1-2]")
+    cli.cluster.ask(*drained, "state=drain", "reason=repair")
+    try:
+        assert "not available" in cli.cluster.ask("sbatch", "--test-only", str(script))
+        slurm_jobs.refuse_impossible(script, SlurmOptions())
+    finally:
+        cli.cluster.ask(*drained, "state=resume")
+    slurm_jobs.refuse_impossible(script, SlurmOptions())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--", "--unheard", "2"), "what: LLM10 has no option --unheard."),
+        (("--", "--corpus", "/nonexistent.txt"), "what: There is no /nonexistent.txt."),
+        (("--runtime", "docker", "--", "--corpus", "/etc/passwd"), "doesn't see /etc/passwd"),
+        (("--wait",), "what: --wait is for the GPUs of this machine."),
+        (("--processes", "0"), "what: --processes can't be '0'."),
+    ],
+)
+def test_what_the_lab_would_refuse_is_not_submitted(
+    cli: Cli, words: tuple[str, ...], says: str
+) -> None:
+    ended = cli.run("lab", "LLM10", "--on", "slurm", "--stack", "cpu", *words)
+    assert ended.code == 2 and says in ended.err, ended
+    assert "Submitted" not in ended.err
 
 
 def test_a_job_that_slurm_refused_is_not_listed(cli: Cli) -> None:
@@ -324,6 +376,18 @@ def test_without_a_controller_a_submission_says_so(cli: Cli) -> None:
     ended = cli.start("lab", lab, "--on", "slurm", SLURM_CONF=str(settings)).ended()
     assert ended.code == 3 and "what: Slurm doesn't respond." in ended.err, ended
     assert f"fix: scontrol ping; when it is up: invoke lab {lab} --on slurm" in ended.err
+
+
+@pytest.mark.parametrize("words", [("lab", "LLM91", "--on", "slurm"), ("jobs",), ("jobs", "3")])
+def test_without_the_settings_of_a_cluster_the_login_node_is_named(
+    cli: Cli, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    cli.clone.bare_lab("pass")
+    empty = tmp_path / "slurm.conf"
+    empty.write_text("")
+    ended = cli.start(*words, SLURM_CONF=str(empty)).ended()
+    assert ended.code == 3 and "what: Slurm can't be reached from here." in ended.err, ended
+    assert "fix: use the cluster's login node; or set SLURM_CONF to its slurm.conf" in ended.err
 
 
 def test_an_unknown_job_is_a_card(cli: Cli) -> None:

@@ -96,6 +96,26 @@ def test_the_first_task_that_failed_since_the_job_s_last_start_decides(
     assert raised.value.fix.startswith("sbatch '/a b.sbatch'")
 
 
+@pytest.mark.parametrize(("tasks", "others"), [(1, False), (2, True)])
+def test_a_card_names_other_tasks_only_if_there_were_some(
+    tmp_path: Path, tasks: int, others: bool
+) -> None:
+    log = tmp_path / "7.log"
+    log.write_text("srun: error: n1: task 0: Killed")
+    job = Job("7", "llm-labs-LLM10", "FAILED", exit_status=137, log=log, tasks=tasks)
+    with pytest.raises(Card) as raised:
+        slurm_ends.exit_code(job)
+    assert ("the other tasks" in raised.value.why) == others
+
+
+def test_after_the_time_limit_the_command_with_more_time_is_named() -> None:
+    job = Job("7", "llm-labs-LLM10", "TIMEOUT", script=Path("/a b.sbatch"))
+    with pytest.raises(Card) as raised:
+        slurm_ends.exit_code(job)
+    assert raised.value.fix.startswith("sbatch '/a b.sbatch', which starts from the beginning")
+    assert raised.value.fix.endswith("; with more time: sbatch --time=MINUTES '/a b.sbatch'")
+
+
 def test_a_full_shared_folder_is_a_card_though_the_output_lacks_its_end(cli: Cli) -> None:
     outputs = str(cli.clone.outputs)
     ask = cli.cluster.ask
