@@ -176,6 +176,7 @@ def test_a_failed_step_leaves_no_files_and_ends_in_a_card(quick: Quick) -> None:
     assert "what: The environment couldn't be created." in ended.err
     (log,) = (quick.clone.path / ".lab-env").glob("cpu-*.log")
     assert f"The last lines of {log}:\n  it failed\n" in ended.err
+    assert "fix: read the last lines; invoke build --runtime venv --stack cpu tries" in ended.err
     assert log.read_text().endswith("it failed\n")
     assert quick.folders == []
 
