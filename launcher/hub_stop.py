@@ -155,9 +155,8 @@ def purge(names: str, dry: bool) -> int:
     print_status(_end(engine))
     hub_folder.remove_state(WORKSHOP)
     _remove(chosen)
-    print_status("Removed the hub's own files.")
-    for path in chosen:
-        print_status(f"Removed {path.relative_to(WORKSHOP)}.")
+    removed = ["the hub's own files", *(str(path.relative_to(WORKSHOP)) for path in chosen)]
+    print_status(f"Removed {', '.join(removed)}.")
     left = _work(WORKSHOP)
     if left:
         list_left(WORKSHOP)
