@@ -29,7 +29,8 @@ WARN_FROM = 0.8
 SECONDS_BETWEEN = 20
 SECONDS_BEFORE_THE_END = 900
 NAME = "llm-labs-notes"
-SHOWN = 3  # of the largest files and folders
+SHOWN = 3  # of the largest files and folders, if they take
+LEAST = 2**20  # bytes
 MOST_DEPTH = 4  # of those: work/a/b/c
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d):\d\dZ")
 
@@ -69,8 +70,9 @@ class Usage:
         text = f"Your files take {self.used / 2**20:,.1f} of {self.quota / 2**20:,.1f} MB. "
         if self.full:
             text += "Nothing more can be saved, and a seat that goes on writing is stopped. "
-        largest = ", ".join(f"{path} {size / 2**20:,.0f} MB" for path, size in _largest(self.sizes))
-        return f"{text}The largest: {largest}. Remove what you don't need: rm -r FILE"
+        largest = [f"{path} {size / 2**20:,.0f} MB" for path, size in _largest(self.sizes)]
+        text += f"The largest: {', '.join(largest)}. " if largest else ""
+        return f"{text}Remove what you don't need: rm -r FILE"
 
 
 def _add(sizes: dict[Path, int], path: Path, size: int) -> None:
@@ -94,7 +96,8 @@ def _largest(sizes: dict[Path, int]) -> list[tuple[Path, int]]:
     for path in [path for path in sizes if len(path.parts) == 2]:
         while path in main:
             path = main[path]
-        found.append((path, sizes[path]))
+        if sizes[path] >= LEAST:
+            found.append((path, sizes[path]))
     return sorted(found, key=lambda entry: (-entry[1], entry[0]))[:SHOWN]
 
 

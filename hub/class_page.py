@@ -3,33 +3,21 @@
 import asyncio
 import csv
 import io
-import json
 import os
 import shutil
 import time
 from pathlib import Path
 
-import docker
-from hub import (
-    archive,
-    class_folder,
-    class_view,
-    handout,
-    learners,
-    networks,
-    presence,
-    seat_ends,
-    state,
-)
+from hub import archive, class_folder, class_view, handout, learners, presence, seat_ends, state
+from hub.class_data import ask_hub, rows, users, workshop
 from hub.quota import Growth
 from hub.steady_clock import use_steady_clock
 from labs.course import classroom
 from labs.course.cards import Card
-from launcher.hub_folder import ARCHIVES, CLASS, LABEL
+from launcher.hub_folder import ARCHIVES, CLASS
 
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from jupyterhub.utils import url_path_join
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.log import app_log
 from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler, authenticated
@@ -38,20 +26,7 @@ PREFIX = os.environ["JUPYTERHUB_SERVICE_PREFIX"]
 PORT = 8002
 MILLISECONDS_BETWEEN = 15_000  # of looking for seats that fill the disk
 MILLISECONDS_BETWEEN_COPIES = 600_000
-workshop = state.load()
-engine = docker.from_env()
-
-
-async def ask_hub(path, method="GET"):
-    """Send a request to the hub; return the body of the reply."""
-    url = f"{os.environ['JUPYTERHUB_API_URL']}{path}"
-    headers = {"Authorization": f"token {os.environ['JUPYTERHUB_API_TOKEN']}"}
-    return (await AsyncHTTPClient().fetch(HTTPRequest(url, method, headers))).body
-
-
-async def users():
-    """Return the hub's models of its users."""
-    return json.loads(await ask_hub("/users?limit=1000"))
+notes = {}  # on what was done, by teacher, until the page shows it
 
 
 async def stop_growing_seats(growth):
@@ -61,35 +36,9 @@ async def stop_growing_seats(growth):
     working = [user["name"] for user in known if user["servers"]]
     for name in await asyncio.to_thread(growth.too_much, state.WORKSHOP, working):
         reason = growth.reason(name)
-        app_log.warning("Stopping the seat of %s: %s", name, reason)
+        app_log.warning("Stopping the seat of %s: %s", name, reason.brief)
         seat_ends.record(state.WORKSHOP, name, reason, time.time())
         await ask_hub(f"/users/{name}/server", "DELETE")
-
-
-def memory_of_seats():
-    """Return the bytes that each seat uses, without the files that the kernel caches."""
-    own = networks.seat_network(workshop.ident, "")
-    used = {}
-    for container in engine.api.containers(filters={"label": f"{LABEL}={workshop.ident}"}):
-        name = container["Names"][0].removeprefix("/").removeprefix(own)
-        try:
-            memory = engine.api.stats(container["Id"], stream=False, one_shot=True)["memory_stats"]
-        except docker.errors.APIError:
-            continue  # it has just ended
-        details = memory.get("stats", {})
-        cached = details.get("total_inactive_file", details.get("inactive_file", 0))
-        used[name] = max(0, memory.get("usage", 0) - cached)
-    return used
-
-
-async def rows():
-    """Return the rows of the table."""
-    known = await users()
-    presence.record_activities(state.WORKSHOP, known)
-    memory = await asyncio.to_thread(memory_of_seats)
-    return await asyncio.to_thread(
-        class_view.rows, state.WORKSHOP, known, memory, workshop.settings.teacher
-    )
 
 
 async def copy_work():
@@ -105,7 +54,12 @@ async def copy_work():
 class ForTheTeacher(HubOAuthenticated, RequestHandler):
     """A handler that only admin users may use: the hub gives only them access to this service."""
 
-    async def show(self, note=""):
+
+class Page(ForTheTeacher):
+    """The table."""
+
+    @authenticated
+    async def get(self):
         """Show the page, with a note on what has just been done."""
         archives = sorted(path.name for path in (state.WORKSHOP / ARCHIVES).glob("*.tar.gz"))
         table = await rows()
@@ -116,7 +70,7 @@ class ForTheTeacher(HubOAuthenticated, RequestHandler):
             rows=table,
             running=sum(row.seat in ("works", class_view.READY) for row in table),
             archives=archives[::-1],
-            note=note,
+            note=notes.pop(self.current_user["name"], ""),
             message=classroom.message(state.WORKSHOP / CLASS),
             longest_message=class_folder.LONGEST_MESSAGE,
             open_labs=classroom.open_labs(state.WORKSHOP / CLASS),
@@ -126,13 +80,25 @@ class ForTheTeacher(HubOAuthenticated, RequestHandler):
         )
 
 
-class Page(ForTheTeacher):
-    """The table."""
+class Action(ForTheTeacher):
+    """A button of the page. It leads back to the page, so that a reload repeats nothing."""
 
     @authenticated
     async def get(self):
-        """Show the page."""
-        await self.show()
+        """Lead to the page."""
+        self.redirect(PREFIX)
+
+    @authenticated
+    async def post(self):
+        """Act, and lead to the page, which shows once what was done."""
+        try:
+            note = await self.act()
+        except Card as card:
+            note = f"{card} {card.why}"
+        except OSError as error:
+            note = f"{self.failure}: {error}. Make room on the disk."
+        notes[self.current_user["name"]] = note
+        self.redirect(PREFIX, status=303)
 
 
 class Csv(ForTheTeacher):
@@ -148,70 +114,57 @@ class Csv(ForTheTeacher):
         self.finish(lines.getvalue())
 
 
-class HandOut(ForTheTeacher):
+class HandOut(Action):
     """Hand out a lab."""
 
-    @authenticated
-    async def post(self):
-        """Write the sheets, and show what happened."""
+    failure = "Nothing was handed out"
+
+    async def act(self):
+        """Write the sheets; return what happened."""
         known = {user["name"] for user in await users()} | set(workshop.users)
         names = sorted({*known, *learners.names(state.WORKSHOP)} - {workshop.settings.teacher})
-        try:
-            done = await asyncio.to_thread(
-                handout.hand_out, state.WORKSHOP, self.get_argument("lab"), names
-            )
-        except Card as card:
-            await self.show(f"{card} {card.why}")
-            return
-        await self.show(" ".join(handout.describe(lab, result) for lab, result in done.items()))
+        lab = self.get_argument("lab")
+        done = await asyncio.to_thread(handout.hand_out, state.WORKSHOP, lab, names)
+        return " ".join(handout.describe(lab, result) for lab, result in done.items())
 
 
-class Message(ForTheTeacher):
+class Message(Action):
     """The message to all learners."""
 
-    @authenticated
-    async def post(self):
-        """Replace the message, or remove it."""
-        try:
-            class_folder.write_message(state.WORKSHOP, self.get_argument("text", ""), time.time())
-        except OSError as error:
-            await self.show(f"The message can't be written: {error}. Make room on the disk.")
-            return
-        self.redirect(PREFIX)
+    failure = "The message wasn't changed"
+
+    async def act(self):
+        """Replace the message; without one, remove it."""
+        text = self.get_argument("text", None)
+        if text == "":  # of spaces only
+            return "The message is empty, so nothing was changed."
+        class_folder.write_message(state.WORKSHOP, text or "", time.time())
+        return "" if text else "The message is removed."
 
 
-class Solutions(ForTheTeacher):
+class Solutions(Action):
     """The solutions, which learners see once they are open."""
 
-    @authenticated
-    async def post(self):
-        """Open or lock the solutions of labs."""
-        lab, opens = self.get_argument("lab"), self.get_argument("action") == "open"
-        try:
-            names = class_folder.open_solutions(state.WORKSHOP, lab, opens)
-        except Card as card:
-            await self.show(f"{card} {card.why}")
-            return
-        except OSError as error:
-            await self.show(f"Nothing was changed: {error}. Make room on the disk.")
-            return
-        await self.show(f"{', '.join(names)}: solutions {'open' if opens else 'locked'}.")
+    failure = "Nothing was changed"
+
+    async def act(self):
+        """Open or lock the solutions of labs; return which."""
+        opens = self.get_argument("action") == "open"
+        names = class_folder.open_solutions(state.WORKSHOP, self.get_argument("lab"), opens)
+        return f"{', '.join(names)}: solutions {'open' if opens else 'locked'}."
 
 
-class Collect(ForTheTeacher):
+class Collect(Action):
     """Collect all work."""
 
-    @authenticated
-    async def post(self):
-        """Write an archive, and show what is in it."""
-        try:
-            path, left_out = await asyncio.to_thread(archive.collect, state.WORKSHOP, time.time())
-        except OSError as error:
-            await self.show(f"The archive can't be written: {error}. Make room on the disk.")
-            return
+    failure = "The archive can't be written"
+
+    async def act(self):
+        """Write an archive; return what is in it."""
+        path, left_out = await asyncio.to_thread(archive.collect, state.WORKSHOP, time.time())
         rest = archive.describe(left_out)
         size = path.stat().st_size / 1e6
-        await self.show(f"All work is in workshop/archives/{path.name}, {size:.1f} MB.{rest}")
+        return f"All work is in workshop/archives/{path.name}, {size:.1f} MB.{rest}"
 
 
 class Archive(HubOAuthenticated, StaticFileHandler):

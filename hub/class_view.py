@@ -7,14 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hub import learners, presence
+from hub import learners, presence, seat_ends
+from hub.seat_ends import End
 from labs.course import class_progress, safe_files, sheets
 from labs.course.progress import Record
 from labs.course.standing import COLUMNS, Standing, has_begun
 from labs.course.syllabus import Lesson, lessons
 from launcher.hub_folder import LEARNERS
 
-READY = "ready, not here yet"
+READY = "ready, not entered yet"
 STUCK_TRIES = 5  # different texts of one exercise that were all wrong
 
 
@@ -24,7 +25,8 @@ class Row:
 
     Attributes:
         name: The learner's name.
-        seat: "works", "ready, not here yet", "starts" or "".
+        seat: "works", "ready, not entered yet", "starts" or "".
+        end: The end of the seat, if it isn't there and how it ended is known.
         last_seen: The time when the learner was last here, in ISO format, or "".
         memory: The bytes that the seat uses; 0 without a seat.
         disk: The bytes that the learner's files take; None if a folder is closed to the hub.
@@ -34,6 +36,7 @@ class Row:
 
     name: str
     seat: str
+    end: End | None
     last_seen: str
     memory: int
     disk: int | None
@@ -59,6 +62,14 @@ class Row:
     def marks(self) -> list[tuple[str, str]]:
         """Return each started lab with a mark for each exercise."""
         return [(lab.lesson.name, lab.marks) for lab in self.labs]
+
+    @property
+    def seat_csv(self) -> str:
+        """Return the state of the seat, also of one that has ended."""
+        if self.end is None:
+            return self.seat
+        brief = f": {self.end.brief}" if self.end.brief else ""
+        return f"{self.end.state} {self.end.when}{brief}"
 
     @property
     def disk_mb(self) -> int | str:
@@ -116,6 +127,7 @@ def _row(
     return Row(
         name=name,
         seat=_seat(workshop, name, server),
+        end=None if server else seat_ends.read(workshop, name),
         last_seen=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last_seen)) if last_seen else "",
         memory=memory.get(name, 0),
         disk=safe_files.size_of(workshop / LEARNERS, name),
@@ -143,7 +155,7 @@ def csv_rows(table: list[Row]) -> Iterator[tuple[str | int, ...]]:
     """Yield the lines of a CSV file: one for each learner and exercise of a started lab."""
     yield (*COLUMNS, "seat", "last seen", "memory MB", "disk MB")
     for row in table:
-        usage = (row.seat, row.last_seen, row.memory // 2**20, row.disk_mb)
+        usage = (row.seat_csv, row.last_seen, row.memory // 2**20, row.disk_mb)
         if not row.labs:
             yield (row.name, *[""] * (len(COLUMNS) - 1), *usage)
         for lab in row.labs:

@@ -21,7 +21,7 @@ def main():
         if reason:
             name = server["url"].rstrip("/").rpartition("/")[2]
             seat_ends.record(state.WORKSHOP, name, reason, time.time())
-        return bool(reason)
+        return reason is not None
 
     use_steady_clock()
     options = {

@@ -55,5 +55,6 @@ def _to_all(workshop: Path, sheet: str, content: bytes, names: list[str]) -> Han
 def describe(lab: str, result: HandedOut) -> str:
     """Return what happened with a lab's sheet, for the teacher."""
     text = f"{lab} went to {len(result.written)} of {len(result.written + result.had)} learners"
-    text += f"; {len(result.had)} have it already." if result.had else "."
+    have = "has" if len(result.had) == 1 else "have"
+    text += f"; {len(result.had)} {have} it already." if result.had else "."
     return f"{text} It failed for {', '.join(result.failed)}." if result.failed else text

@@ -10,6 +10,7 @@ import docker
 from hub import class_folder, copies, networks, presence, seat_ends, state, time_limits
 from hub.authenticator import WorkshopAuthenticator
 from hub.database import use_write_ahead_log
+from hub.proxy import SeatProxy
 from hub.seat_leases import RunningSeat
 from hub.spawner import HUB_CONTAINER, SECONDS_TO_START, SeatSpawner, leases, workshop
 from hub.steady_clock import use_steady_clock
@@ -21,6 +22,7 @@ settings = workshop.settings
 STATE = state.WORKSHOP / hub_folder.STATE
 CLASS_PAGE = "class"
 SECONDS_TO_WAIT = 24 * 3600  # for a GPU
+SECONDS_BETWEEN_LOOKS = 10  # whether a seat has ended; each asks the engine
 
 
 def first_page(handler: Any) -> str:
@@ -32,9 +34,9 @@ def first_page(handler: Any) -> str:
     return f"/services/{CLASS_PAGE}/" if user.admin else "/hub/spawn"
 
 
-def end_of_seat(user: Any) -> dict[str, str]:
-    """Return when and why the hub stopped a user's seat, for a template; {} if it didn't."""
-    return seat_ends.read(state.WORKSHOP, user.name) if user else {}
+def end_of_seat(user: Any) -> seat_ends.End | None:
+    """Return when and why a user's seat ended, for a template; None if that is unknown."""
+    return seat_ends.read(state.WORKSHOP, user.name) if user else None
 
 
 def running_seats(engine: Any) -> dict[str, Any]:
@@ -88,7 +90,6 @@ c.JupyterHub.default_url = first_page
 c.JupyterHub.template_paths = ["/lab/hub/pages"]
 c.JupyterHub.template_vars = {
     "announcement_login": settings.title,
-    "seat_times": time_limits.describe(settings.idle, settings.longest),
     "seats": settings.seats,
     "end_of_seat": end_of_seat,
     "seats_have_gpus": leases is not None,
@@ -99,6 +100,7 @@ c.JupyterHub.last_activity_interval = seconds_between_reports
 c.JupyterHub.log_level = "WARN"
 c.JupyterHub.authenticator_class = WorkshopAuthenticator
 c.JupyterHub.spawner_class = SeatSpawner
+c.JupyterHub.proxy_class = SeatProxy
 
 c.WorkshopAuthenticator.teacher_password = settings.teacher_password
 c.WorkshopAuthenticator.password = settings.password
@@ -116,6 +118,7 @@ c.SeatSpawner.post_stop_hook = SeatSpawner.clean_up
 c.SeatSpawner.pull_policy = "skip"  # the launcher builds the image
 c.SeatSpawner.use_internal_ip = True
 c.Spawner.default_url = "/lab"
+c.Spawner.poll_interval = SECONDS_BETWEEN_LOOKS
 c.Spawner.http_timeout = SECONDS_TO_START
 c.Spawner.start_timeout = SECONDS_TO_WAIT if leases else SECONDS_TO_START
 c.Spawner.environment = {

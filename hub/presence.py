@@ -1,7 +1,7 @@
 """When each learner was last here: a login, or an activity in the seat that a person caused.
 
-A seat that the teacher starts has an activity, too: its start. And JupyterHub writes an activity
-when a seat ends. So neither counts.
+Some activities that JupyterHub writes are nobody's, and don't count: the start and the end of a
+seat, and the moment when a proxy that starts again gets to know a seat.
 """
 
 import os
@@ -13,7 +13,9 @@ from typing import Any
 from launcher.hub_folder import STATE
 
 SEEN = "seen"  # in state/: an empty file for each learner, whose time is that of the last sight
+ROUTES = "routes"  # the same, for the time when the proxy got to know the seat
 SECONDS_TO_BE_READY = 300  # a seat's start causes activities as long as this
+SECONDS_TO_ADD = 2  # a route
 
 
 def record(workshop: Path, name: str, when: float) -> None:
@@ -24,21 +26,24 @@ def record(workshop: Path, name: str, when: float) -> None:
         name: The learner.
         when: The time of the wall clock.
     """
-    path = _path(workshop, name)
-    if when <= last_seen(workshop, name):
-        return
-    with suppress(OSError):  # the disk is full
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-        os.utime(path, (when, when))
+    if when > last_seen(workshop, name):
+        _set_time(_path(workshop, SEEN, name), when)
+
+
+def record_route(workshop: Path, name: str, when: float) -> None:
+    """Remember when the proxy got to know a learner's seat.
+
+    Args:
+        workshop: The folder workshop/.
+        name: The learner.
+        when: The time of the wall clock.
+    """
+    _set_time(_path(workshop, ROUTES, name), when)
 
 
 def last_seen(workshop: Path, name: str) -> float:
     """Return when a learner was last here, by the wall clock; 0 if never."""
-    try:
-        return _path(workshop, name).stat().st_mtime
-    except OSError:
-        return 0
+    return _time(_path(workshop, SEEN, name))
 
 
 def record_activities(workshop: Path, users: list[dict[str, Any]]) -> None:
@@ -53,9 +58,12 @@ def record_activities(workshop: Path, users: list[dict[str, Any]]) -> None:
         if not server.get("ready") or not server.get("last_activity"):
             continue
         active = _seconds(server["last_activity"])
+        name = user["name"]
+        if abs(active - _time(_path(workshop, ROUTES, name))) < SECONDS_TO_ADD:
+            continue
         after_start = active > _seconds(server["started"]) + SECONDS_TO_BE_READY
-        if after_start or is_here(workshop, user["name"], server):
-            record(workshop, user["name"], active)
+        if after_start or is_here(workshop, name, server):
+            record(workshop, name, active)
 
 
 def is_here(workshop: Path, name: str, server: dict[str, Any]) -> bool:
@@ -67,5 +75,19 @@ def _seconds(when: str) -> float:
     return datetime.fromisoformat(when).timestamp()
 
 
-def _path(workshop: Path, name: str) -> Path:
-    return workshop / STATE / SEEN / name
+def _path(workshop: Path, folder: str, name: str) -> Path:
+    return workshop / STATE / folder / name
+
+
+def _time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0
+
+
+def _set_time(path: Path, when: float) -> None:
+    with suppress(OSError):  # the disk is full
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (when, when))

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hub.seat_ends import Reason, stopped
 from labs.course import safe_files
 from launcher.hub_folder import LEARNERS
 
@@ -32,13 +33,15 @@ class Growth:
         self.before = used
         return growing
 
-    def reason(self, name: str) -> str:
-        """Return why the seat of a learner is stopped, for the learner."""
+    def reason(self, name: str) -> Reason:
+        """Return why the seat of a learner is stopped."""
         size = self.before.get(name)
         if size is None:
-            return "your files can't be measured: a folder is closed, or too deep in others."
+            why = "your files can't be measured: a folder is closed, or too deep in others."
+            return stopped(why, "files can't be measured")
         used = f"{size / 2**20:,.0f} of {self.quota / 2**20:,.0f} MB"
-        return f"your files take {used}. Start it, then delete files."
+        why = f"your files take {used}. Start it, then delete files."
+        return stopped(why, f"quota, {used}")
 
     def _grows(self, name: str, size: int | None) -> bool:
         if size is None:

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hub.seat_ends import Reason, stopped
 from hub.time_limits import in_words
+
+REST = "Your files are saved. Start it again."
 
 
 @dataclass
@@ -34,8 +37,8 @@ class SeatTimes:
 
     def reason_to_stop(
         self, *, inactive: timedelta, server: dict[str, Any], now: datetime | None = None
-    ) -> str:
-        """Return why a seat is to be stopped, or "".
+    ) -> Reason | None:
+        """Return why a seat is to be stopped, or None.
 
         Args:
             inactive: The time since its last activity, by the wall clock.
@@ -49,12 +52,12 @@ class SeatTimes:
         unused = self._seconds_since(server, "last_activity", server["last_activity"] or started)
         unused = min(unused, inactive.total_seconds())
         if 0 < self.longest <= age:
-            return f"it had run for {in_words(self.longest)}. Your files are saved. Start it again."
+            limit = in_words(self.longest)
+            return stopped(f"it had run for {limit}. {REST}", f"ran for {limit}")
         if 0 < self.idle <= unused:
-            return (
-                f"nobody used it for {in_words(self.idle)}. Your files are saved. Start it again."
-            )
-        return ""
+            limit = in_words(self.idle)
+            return stopped(f"nobody used it for {limit}. {REST}", f"unused for {limit}")
+        return None
 
     def _seconds_since(
         self, server: dict[str, Any], name: str, value: str, seconds_before: float = 0

@@ -27,6 +27,7 @@ class SeatSpawner(DockerSpawner):
     """A DockerSpawner whose container compose.yaml describes."""
 
     gpus = ()  # of this seat
+    seen_running = False  # by this hub, which hasn't stopped it since
 
     @property
     def learner(self):
@@ -48,6 +49,18 @@ class SeatSpawner(DockerSpawner):
         except BaseException:
             await asyncio.shield(self._give_back())
             raise
+
+    async def poll(self):
+        """Return None if the seat runs, and otherwise how it ended."""
+        status = await super().poll()
+        if status is None:
+            self.seen_running = True
+        return status
+
+    async def stop(self, now=False):
+        """Stop the seat; its end is no surprise."""
+        self.seen_running = False
+        await super().stop(now)
 
     async def progress(self):
         """Yield what the page of a seat that starts shows."""
@@ -114,6 +127,9 @@ class SeatSpawner(DockerSpawner):
 
     async def clean_up(self):
         """Remove the network of a seat that has ended, also by itself."""
+        if self.seen_running and seat_ends.read(state.WORKSHOP, self.learner) is None:
+            seat_ends.record(state.WORKSHOP, self.learner, seat_ends.UNEXPECTED, time.time())
+        self.seen_running = False
         await self._in_thread(networks.remove)
 
     def _in_thread(self, function):

@@ -67,6 +67,18 @@ def test_a_folder_of_many_files_is_named_as_one(notes: Any, tmp_path: Path) -> N
     assert "The largest: outputs/LLM06 9 MB." in note(notes)
 
 
+def test_files_below_a_megabyte_are_not_named(notes: Any, tmp_path: Path) -> None:
+    write(tmp_path, "work/big", 9 * MB)
+    write(tmp_path, "work/sheet.py", 4096)
+    assert "The largest: work/big 9 MB. Remove" in note(notes)
+
+
+def test_without_a_large_file_none_is_named(notes: Any, tmp_path: Path) -> None:
+    for number in range(20):
+        write(tmp_path, f"work/{number}", MB // 2)
+    assert note(notes).endswith("a seat that goes on writing is stopped. Remove what you don't need: rm -r FILE")
+
+
 def test_nothing_is_said_below_four_fifths_of_the_quota(notes: Any, tmp_path: Path) -> None:
     write(tmp_path, "work/big", 7 * MB)
     assert note(notes) == ""

@@ -18,7 +18,7 @@ ACTIVATE = """async () => {
     const extension = window._JUPYTERLAB["llm-labs-notes"];
     await extension.init({});
     const plugin = (await extension.get("./extension"))().default;
-    plugin.activate({ serviceManager: { serverSettings: { baseUrl: "/user/ada/" } } });
+    plugin.activate({ serviceManager: { serverSettings: { baseUrl: `${location.origin}/user/ada/` } } });
 }"""
 
 
@@ -38,7 +38,8 @@ class Seat:
             return
         if not route.request.url.endswith("/llm-labs-notes"):
             cookie = {"Set-Cookie": "_xsrf=a-token; Path=/user/ada/"}
-            route.fulfill(body="<title>a</title>", content_type="text/html", headers=cookie)
+            body = "<title>a</title><div id='main' style='position: absolute; top: 0'></div>"
+            route.fulfill(body=body, content_type="text/html", headers=cookie)
             return
         self.tokens.append(route.request.headers["x-xsrftoken"])
         if self.end:
@@ -90,9 +91,22 @@ def test_a_note_that_was_dismissed_comes_back_only_after_it_was_gone(seat: Seat)
     assert seat.look([QUOTA, MESSAGE]) == [MESSAGE["text"], QUOTA["text"]]
 
 
-def test_a_server_that_is_gone_leaves_the_notes_as_they_are(seat: Seat) -> None:
+def test_a_seat_that_doesn_t_respond_twice_says_so_until_it_does(seat: Seat) -> None:
     seat.look([MESSAGE])
     assert seat.look(None) == [MESSAGE["text"]]
+    message, down = seat.look(None)
+    assert message == MESSAGE["text"]
+    assert down.startswith("Your seat doesn't respond. Wait a moment, then reload this page.")
+    assert seat.look([MESSAGE]) == [MESSAGE["text"]]
+
+
+def test_jupyterlab_moves_down_so_that_a_note_covers_nothing(seat: Seat) -> None:
+    top = "document.getElementById('main').getBoundingClientRect().top"
+    bottom = "document.querySelector('.llm-labs-notes').getBoundingClientRect().bottom"
+    seat.look([MESSAGE, QUOTA])
+    assert seat.page.evaluate(top) == seat.page.evaluate(bottom) > 40
+    seat.look([])
+    assert seat.page.evaluate(top) == 0
 
 
 def test_a_time_is_shown_in_the_time_zone_of_the_browser(seat: Seat) -> None:

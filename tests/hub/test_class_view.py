@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from hub import archive, class_view, handout, presence
+from hub import archive, class_view, handout, presence, seat_ends
 from labs.cli.progress import main as progress
 from labs.course.syllabus import find
 
@@ -47,7 +47,22 @@ def test_a_row_has_the_seat_the_progress_and_who_is_stuck(tmp_path: Path) -> Non
 def test_a_seat_that_was_started_beforehand_is_ready_and_nobody_was_seen(tmp_path: Path) -> None:
     record(tmp_path, "ada")
     ada = row(tmp_path, "ada")
-    assert (ada.seat, ada.last_seen) == ("ready, not here yet", "")
+    assert (ada.seat, ada.last_seen) == ("ready, not entered yet", "")
+
+
+def test_a_seat_that_ended_is_shown_with_the_time_and_the_reason(tmp_path: Path) -> None:
+    for name in ("ada", "ben", "cem"):
+        record(tmp_path, name)
+    (tmp_path / "state").mkdir()
+    full = seat_ends.stopped("your files take 350 of 60 MB.", "quota, 350 of 60 MB")
+    seat_ends.record(tmp_path, "ben", full, 1_700_000_000)
+    seat_ends.record(tmp_path, "cem", seat_ends.UNEXPECTED, 1_700_000_000)
+    seats = [row(tmp_path, name).seat_csv for name in ("ada", "ben", "cem")]
+    assert seats == [
+        "ready, not entered yet",
+        "stopped 2023-11-14T22:13:20Z: quota, 350 of 60 MB",
+        "ended 2023-11-14T22:13:20Z",
+    ]
 
 
 def test_a_lab_that_was_handed_out_is_shown_here_and_by_progress(
@@ -228,5 +243,7 @@ def test_handing_out_keeps_what_a_learner_has(tmp_path: Path) -> None:
     assert (result.written, result.had, result.failed) == (["ben"], ["ada", "eve"], ["../x"])
     assert (work / name).read_text() == "mine"
     assert not elsewhere.exists()
-    assert "LLM06 went to 1 of 3" in handout.describe("LLM06", result)
+    assert handout.describe("LLM06", result).startswith(
+        "LLM06 went to 1 of 3 learners; 2 have it already."
+    )
     assert (tmp_path / "learners" / "ben" / "work" / name).read_text().startswith("# Your sheet")

@@ -54,6 +54,15 @@ def test_a_login_before_the_start_of_the_seat_does_not_count(workshop: Path) -> 
     assert not presence.is_here(workshop, "ada", user(2)["servers"][""])
 
 
+def test_a_proxy_that_starts_again_is_nobody_s_activity(workshop: Path) -> None:
+    presence.record(workshop, "ada", START.timestamp() + 600)
+    presence.record_route(workshop, "ada", START.timestamp() + 1801)
+    presence.record_activities(workshop, [user(minutes=30)])
+    assert minutes_after_start(workshop) == 10
+    presence.record_activities(workshop, [user(minutes=31)])
+    assert minutes_after_start(workshop) == 31
+
+
 def test_an_earlier_time_changes_nothing_and_neither_does_a_seat_that_ended(workshop: Path) -> None:
     presence.record(workshop, "ada", START.timestamp() + 3600)
     presence.record(workshop, "ada", START.timestamp())

@@ -1,22 +1,27 @@
 // Show notes in JupyterLab until the learner dismisses them: the teacher's message, a quota that is
-// nearly used up, the end of the seat. docker/seat_notes.py says which.
+// nearly used up, the end of the seat. docker/seat_notes.py says which. A seat that is gone sends none:
+// then the hub's page says why, or this file says that the seat doesn't respond.
 //
 // Times in ISO format are shown in the browser's time zone.
 //
 // JupyterLab loads this file as a prebuilt extension, so it needs no build. It uses nothing of
-// JupyterLab but the address of the server.
+// JupyterLab but the address of the server and the element that has everything.
 "use strict";
 {
   const NAME = "llm-labs-notes";
   const SECONDS_BETWEEN = 4;
+  const SECONDS_TO_REPLY = 5;
+  const DOWN = {
+    id: "down",
+    text: "Your seat doesn't respond. Wait a moment, then reload this page. Saved files are there.",
+  };
+  // A strip above JupyterLab, which moves down: a box would cover a prompt or a button.
   const STYLE = `
-    .${NAME} { position: fixed; z-index: 10001; bottom: 2.5rem; left: 50%; width: max-content;
-      max-width: min(44rem, 94vw); transform: translateX(-50%); }
-    .${NAME} > div { display: flex; gap: 1rem; align-items: start; margin-top: .5rem;
-      padding: .6rem .8rem; border: 2px solid var(--jp-brand-color1); border-radius: 4px;
+    .${NAME} { position: fixed; z-index: 10001; top: 0; left: 0; right: 0; }
+    .${NAME} > div { display: flex; gap: 1rem; align-items: start; justify-content: space-between;
+      padding: .5rem .8rem; border-bottom: 2px solid var(--jp-brand-color1);
       background: var(--jp-layout-color0); color: var(--jp-ui-font-color0);
-      font: 15px/1.4 var(--jp-ui-font-family); box-shadow: var(--jp-elevation-z6);
-      overflow-wrap: anywhere; }
+      font: 15px/1.4 var(--jp-ui-font-family); overflow-wrap: anywhere; }
     .${NAME} button { font: inherit; color: inherit; background: var(--jp-layout-color2);
       border: 1px solid var(--jp-border-color0); border-radius: 3px; cursor: pointer;
       white-space: nowrap; }`;
@@ -28,34 +33,55 @@
   class Notes {
     constructor(base) {
       this.url = `${base}${NAME}`;
-      this.page = `/hub${base}lab`;
+      this.page = `/hub${new URL(base, location.href).pathname}lab`; // JupyterLab's base has a host
       this.key = `${NAME}:${base}`; // one browser may have known several learners
       this.box = document.createElement("div");
       this.box.className = NAME;
       this.box.setAttribute("role", "status");
+      this.last = []; // the notes of the last reply
+      this.failures = 0; // since then
       const style = document.createElement("style");
       style.textContent = STYLE;
       document.head.append(style);
       document.body.append(this.box);
+      new ResizeObserver(() => this.makeRoom()).observe(this.box);
+    }
+
+    makeRoom() {
+      const main = document.getElementById("main");
+      if (!main) return;
+      main.style.top = `${this.box.offsetHeight}px`;
+      window.dispatchEvent(new Event("resize")); // JupyterLab measures again
     }
 
     async update() {
       if (document.hidden) return;
       let notes;
       try {
-        const token = document.cookie.match(/\b_xsrf=([^;]*)/)?.[1] ?? "";
-        const headers = { "X-XSRFToken": token };
-        const reply = await fetch(this.url, { headers, cache: "no-store", redirect: "manual" });
-        // The hub redirects what it gets for a seat that is stopped.
-        if (reply.type === "opaqueredirect") notes = await this.end();
-        else if (reply.ok) notes = await reply.json();
+        notes = await this.ask();
       } catch {
-        return; // JupyterLab itself reports a server that is gone
+        notes = null;
       }
-      if (notes) this.show(notes);
+      this.failures = notes ? 0 : this.failures + 1;
+      this.last = notes ?? this.last;
+      this.show(this.failures > 1 ? [...this.last, DOWN] : this.last);
     }
 
-    // Why the hub stopped this seat, from the hub's page of it.
+    // The notes of the seat or of its end; null if neither the seat nor the hub knows any.
+    async ask() {
+      const token = document.cookie.match(/\b_xsrf=([^;]*)/)?.[1] ?? "";
+      const reply = await fetch(this.url, {
+        headers: { "X-XSRFToken": token },
+        cache: "no-store",
+        redirect: "manual",
+        signal: AbortSignal.timeout(1000 * SECONDS_TO_REPLY),
+      });
+      // The hub redirects what it gets for a seat that has ended.
+      if (reply.type === "opaqueredirect") return this.end();
+      return reply.ok ? reply.json() : null;
+    }
+
+    // When and why this seat ended, from the hub's page of it.
     async end() {
       const reply = await fetch(this.page, { headers: { Accept: "text/html" }, cache: "no-store" });
       const page = new DOMParser().parseFromString(await reply.text(), "text/html");
