@@ -148,6 +148,13 @@ class Hub:
             time.sleep(0.3)
         raise AssertionError("the hub didn't come back")
 
+    def wait_for_end(self, learner: Learner) -> None:
+        """Wait until the hub knows that a seat has ended."""
+        deadline = time.monotonic() + PATIENCE
+        while learner.server_state():
+            assert time.monotonic() < deadline, "the hub never knew"
+            time.sleep(0.3)
+
 
 @pytest.fixture(scope="module")
 def hub(snapshot: Path, engine: Any) -> Iterator[Hub]:
@@ -345,13 +352,18 @@ def test_the_teacher_sees_the_class_hands_out_and_collects(hub: Hub) -> None:
     page = teacher.log_in()
     assert page.url.endswith("/services/class/"), page
     assert "2 of 3 seats run" in page.text
-    assert page.text.count("<td>works</td>") == 2, "learners started these seats themselves"
+    assert page.text.count(">works</td>") == 2, "learners started these seats themselves"
     handed = teacher.submit("/services/class/handout", page, lab="LLM01")
     assert "LLM01 went to 2 of 2 learners." in handed.text
     assert "There is no lab" in teacher.submit("/services/class/handout", page, lab="LLM77").text
     collected = teacher.submit("/services/class/collect", page)
     (archive,) = (hub.workshop / "archives").glob("class-*.tar.gz")
-    assert archive.name in collected.text
+    said = f"All work is in workshop/archives/{archive.name}"
+    assert said in collected.text
+    assert collected.url.endswith("/services/class/"), "a reload collects nothing again"
+    assert said not in teacher.ask("/services/class/").text, "it is shown once"
+    assert teacher.ask("/services/class/collect").url.endswith("/services/class/")
+    assert list((hub.workshop / "archives").glob("class-*.tar.gz")) == [archive]
     assert teacher.ask(f"/services/class/archives/{archive.name}").status == 200
     assert teacher.ask("/services/class/archives/%2e%2e/state/hub.json").status in (403, 404)
     lines = teacher.ask("/services/class/class.csv").text.splitlines()
@@ -364,6 +376,9 @@ def test_a_message_of_the_teacher_reaches_every_seat(hub: Hub) -> None:
     page = teacher.log_in()
     shown = teacher.submit("/services/class/message", page, text="Please open <LLM06>.")
     assert "Please open &lt;LLM06&gt;." in shown.text
+    empty = teacher.submit("/services/class/message", page, text="  ")
+    assert "The message is empty, so nothing was changed." in empty.text
+    assert "Please open &lt;LLM06&gt;." in empty.text
     ada, ben = enter(hub, "ada"), enter(hub, "ben")
     for learner in (ada, ben):
         (note,) = learner.ask(f"/user/{learner.name}/llm-labs-notes").json
@@ -440,8 +455,14 @@ def test_work_outlives_a_seat_and_a_seat_that_was_killed_starts_again(hub: Hub) 
     ben.ask("/user/ben/api/contents/work/mine.txt", {"type": "file", "format": "text",
             "content": "kept"}, "PUT")  # fmt: skip
     hub.seats()["ben"].kill()
-    ben.stop_seat()
+    hub.wait_for_end(ben)
     assert not any(name.endswith("-ben") for name in networks_of(hub.clone))
+    page = ben.ask("/user/ben/lab")
+    assert page.status == 424
+    assert "Your seat ended unexpectedly at" in page.text
+    assert "Your saved files are there. Start it again." in page.text
+    teacher = hub.learner("teacher", TEACHER).log_in()
+    assert '<td data-label="seat">ended <time' in teacher.text
     assert ben.open_seat().status == 200
     assert ben.ask("/user/ben/api/contents/work/mine.txt").json["content"] == "kept"
 
