@@ -76,7 +76,9 @@ def test_files_below_a_megabyte_are_not_named(notes: Any, tmp_path: Path) -> Non
 def test_without_a_large_file_none_is_named(notes: Any, tmp_path: Path) -> None:
     for number in range(20):
         write(tmp_path, f"work/{number}", MB // 2)
-    assert note(notes).endswith("a seat that goes on writing is stopped. Remove what you don't need: rm -r FILE")
+    assert note(notes).endswith(
+        "a seat that goes on writing is stopped. Remove what you don't need: rm -r FILE"
+    )
 
 
 def test_nothing_is_said_below_four_fifths_of_the_quota(notes: Any, tmp_path: Path) -> None:

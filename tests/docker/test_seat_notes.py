@@ -18,7 +18,8 @@ ACTIVATE = """async () => {
     const extension = window._JUPYTERLAB["llm-labs-notes"];
     await extension.init({});
     const plugin = (await extension.get("./extension"))().default;
-    plugin.activate({ serviceManager: { serverSettings: { baseUrl: `${location.origin}/user/ada/` } } });
+    const serverSettings = { baseUrl: `${location.origin}/user/ada/` };
+    plugin.activate({ serviceManager: { serverSettings } });
 }"""
 
 
