@@ -13,9 +13,8 @@ from typing import Any
 from launcher.hub_folder import STATE
 
 SEEN = "seen"  # in state/: an empty file for each learner, whose time is that of the last sight
-ROUTES = "routes"  # the same, for the time when the proxy got to know the seat
 SECONDS_TO_BE_READY = 300  # a seat's start causes activities as long as this
-SECONDS_TO_ADD = 2  # a route
+SECONDS_TO_ADD = 2  # a route to the proxy
 
 
 def record(workshop: Path, name: str, when: float) -> None:
@@ -26,24 +25,21 @@ def record(workshop: Path, name: str, when: float) -> None:
         name: The learner.
         when: The time of the wall clock.
     """
-    if when > last_seen(workshop, name):
-        _set_time(_path(workshop, SEEN, name), when)
-
-
-def record_route(workshop: Path, name: str, when: float) -> None:
-    """Remember when the proxy got to know a learner's seat.
-
-    Args:
-        workshop: The folder workshop/.
-        name: The learner.
-        when: The time of the wall clock.
-    """
-    _set_time(_path(workshop, ROUTES, name), when)
+    path = _path(workshop, name)
+    if when <= last_seen(workshop, name):
+        return
+    with suppress(OSError):  # the disk is full
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (when, when))
 
 
 def last_seen(workshop: Path, name: str) -> float:
     """Return when a learner was last here, by the wall clock; 0 if never."""
-    return _time(_path(workshop, SEEN, name))
+    try:
+        return _path(workshop, name).stat().st_mtime
+    except OSError:
+        return 0
 
 
 def record_activities(workshop: Path, users: list[dict[str, Any]]) -> None:
@@ -58,12 +54,9 @@ def record_activities(workshop: Path, users: list[dict[str, Any]]) -> None:
         if not server.get("ready") or not server.get("last_activity"):
             continue
         active = _seconds(server["last_activity"])
-        name = user["name"]
-        if abs(active - _time(_path(workshop, ROUTES, name))) < SECONDS_TO_ADD:
-            continue
         after_start = active > _seconds(server["started"]) + SECONDS_TO_BE_READY
-        if after_start or is_here(workshop, name, server):
-            record(workshop, name, active)
+        if after_start or is_here(workshop, user["name"], server):
+            record(workshop, user["name"], active)
 
 
 def is_here(workshop: Path, name: str, server: dict[str, Any]) -> bool:
@@ -71,23 +64,22 @@ def is_here(workshop: Path, name: str, server: dict[str, Any]) -> bool:
     return last_seen(workshop, name) >= _seconds(server["started"])
 
 
+def is_beginning(route: dict[str, Any], added: dict[str, float]) -> bool:
+    """Return whether the last activity of a route is only its beginning.
+
+    Args:
+        route: The data of the proxy's route.
+        added: When the proxy got to know the seat of each learner, by the wall clock.
+    """
+    if "last_activity" not in route:
+        return False
+    since = added.get(route.get("user", ""), 0) - _seconds(route["last_activity"])
+    return abs(since) < SECONDS_TO_ADD
+
+
 def _seconds(when: str) -> float:
     return datetime.fromisoformat(when).timestamp()
 
 
-def _path(workshop: Path, folder: str, name: str) -> Path:
-    return workshop / STATE / folder / name
-
-
-def _time(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0
-
-
-def _set_time(path: Path, when: float) -> None:
-    with suppress(OSError):  # the disk is full
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-        os.utime(path, (when, when))
+def _path(workshop: Path, name: str) -> Path:
+    return workshop / STATE / SEEN / name

@@ -424,11 +424,8 @@ def test_seats_go_on_while_the_hub_is_dead_and_are_found_again(hub: Hub) -> None
     ada.run_in(kernel, "x = 41")
     before = {name: one.id for name, one in hub.seats().items()}
     hub_process = hub.container().attrs["State"]["Pid"]
-    killed = time.time()
     os.kill(hub_process, signal.SIGKILL)
     hub.wait(ada)
-    # The proxy reports that it got to know the seat as an activity; presence.py leaves it out.
-    assert (hub.workshop / "state" / "routes" / "ada").stat().st_mtime > killed
     assert {name: one.id for name, one in hub.seats().items()} == before
     assert ada.run_in(kernel, "print(x + 1)").strip() == "42"
     # A new container of the hub, as after a change of the settings, finds them as well.

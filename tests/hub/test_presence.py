@@ -54,13 +54,14 @@ def test_a_login_before_the_start_of_the_seat_does_not_count(workshop: Path) -> 
     assert not presence.is_here(workshop, "ada", user(2)["servers"][""])
 
 
-def test_a_proxy_that_starts_again_is_nobody_s_activity(workshop: Path) -> None:
-    presence.record(workshop, "ada", START.timestamp() + 600)
-    presence.record_route(workshop, "ada", START.timestamp() + 1801)
-    presence.record_activities(workshop, [user(minutes=30)])
-    assert minutes_after_start(workshop) == 10
-    presence.record_activities(workshop, [user(minutes=31)])
-    assert minutes_after_start(workshop) == 31
+@pytest.mark.parametrize(("seconds", "begins"), [(0.5, True), (-0.5, True), (3, False)])
+def test_a_route_that_begins_is_nobody_s_activity(seconds: float, begins: bool) -> None:
+    """A proxy that starts again gets to know each seat, and reports that as its activity."""
+    active = (START + timedelta(seconds=seconds)).isoformat()
+    route = {"user": "ada", "last_activity": active}
+    assert presence.is_beginning(route, {"ada": START.timestamp()}) is begins
+    assert not presence.is_beginning(route, {"ben": START.timestamp()})
+    assert not presence.is_beginning({"user": "ada"}, {"ada": START.timestamp()})
 
 
 def test_an_earlier_time_changes_nothing_and_neither_does_a_seat_that_ended(workshop: Path) -> None:
