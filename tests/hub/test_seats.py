@@ -153,7 +153,7 @@ def test_only_a_learner_who_goes_on_writing_is_beyond_the_quota(tmp_path: Path) 
     assert growth.too_much(tmp_path, ["ada", "ben"]) == [], "it doesn't grow"
     file.write_bytes(b"1" * 400_000)
     assert growth.too_much(tmp_path, ["ada", "ben"]) == ["ada"]
-    assert growth.reason("ada") == "your files take 0 of 0 MB. Start it, then delete files."
+    assert growth.reason("ada").brief == "quota, 0 of 0 MB"
     file.write_bytes(b"1" * 300_000)
     assert growth.too_much(tmp_path, ["ada", "ben"]) == [], "the learner removes files"
 
