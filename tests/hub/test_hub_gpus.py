@@ -307,7 +307,7 @@ def seats_start_again(hub: GpuHub) -> None:
     assert hub.seats() == {} and hub.holders() == set()
     for learner in learners:
         page = learner.ask(f"/user/{learner.name}/lab")
-        assert page.status == 424 and "is not running" in page.text, page
+        assert page.status == 424 and "Start your seat" in page.text, page
     for learner, node in zip(learners, (FIRST, SECOND), strict=True):
         assert learner.open_seat().status == 200
         saved = learner.ask(path_of(learner.name))
