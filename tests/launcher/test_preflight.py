@@ -277,7 +277,7 @@ def test_a_seat_whose_server_ends_is_a_failure_with_its_last_line(
 
     monkeypatch.setattr(seats.lab_service, "container_spec", broken)
     placement = Placement("cpu", (), file_owner(), "")
-    measured = seats.measure(engine.connect(), placement, 2)
+    measured = seats.measure(engine.connect(), placement, 2, "")
     assert measured.ready == 0 and measured.median_seconds is None
     ((reason, count),) = measured.failures.items()
     assert count == 2 and reason.startswith("it ended with 2: "), measured
