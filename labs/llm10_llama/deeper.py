@@ -423,8 +423,8 @@ def a_convolution_is_a_product(run: Run):
 # 3.7 million page faults, and processor time fell from 23 to 17 s: 1.6 µs for each fault. At that
 # price, our small model's thousand faults cost 1.6 ms of a step of 60 to 80 ms. That is less than
 # two runs differ by. So measure before you make something faster. We also wrote RMSNorm's gradient
-# by LLM05a+'s formula, with fewer passes over memory. The step was 0.97 to 1.02 times as fast, so
-# we removed it again. (All this on an AMD EPYC, Zen 5, with two threads.)
+# by LLM05a+'s formula, with fewer passes over memory. The step was 0.97 to 1.03 times as fast: too
+# little for 30 lines, so we removed it again. (All this on an AMD EPYC, Zen 5, with two threads.)
 #
 # On that EPYC, forward and backward of one layer with 688 outputs took 4.9 ms as products and 2.5
 # ms as convolutions. `ONEDNN_VERBOSE=1` prints that oneDNN used AVX-512, which handles 16 numbers
