@@ -423,8 +423,9 @@ def a_convolution_is_a_product(run: Run):
 # 3.7 million page faults, and processor time fell from 23 to 17 s: 1.6 µs for each fault. At that
 # price, our small model's thousand faults cost 1.6 ms of a step of 60 to 80 ms. That is less than
 # two runs differ by. So measure before you make something faster. We also wrote RMSNorm's gradient
-# by LLM05a+'s formula, with fewer passes over memory. The step was 0.97 to 1.03 times as fast: too
-# little for 30 lines, so we removed it again. (All this on an AMD EPYC, Zen 5, with two threads.)
+# by LLM05a+'s formula, with fewer passes over memory. In 18
+# comparisons the step was 0.93 to 1.10 times as fast, 1.01 times in the median: too little for 30
+# lines, so we removed it again. (All this on an AMD EPYC, Zen 5, on one or two threads.)
 #
 # On that EPYC, forward and backward of one layer with 688 outputs took 4.9 ms as products and 2.5
 # ms as convolutions. `ONEDNN_VERBOSE=1` prints that oneDNN used AVX-512, which handles 16 numbers
@@ -542,8 +543,9 @@ def a_rearranged_model_writes_the_same(run: Run):
 # 8).
 #
 # The rearranged model's logits differ by rounding, so a longer text may differ at some token; a
-# test compares the logits. In three runs on that EPYC, fewer calls made writing 1.03 to 1.10 times
-# as fast, and the second row 1.18 to 1.41 times more.
+# test compares the logits. In four runs on that EPYC, fewer calls made writing 1.03 to 1.09 times
+# as fast, and the second row 1.17 to 1.41 times more. Two runs on a busy machine gave 0.84 to 1.51
+# and 0.93 to 1.20, so they show nothing.
 
 
 # %% [markdown]
