@@ -20,7 +20,12 @@ _ENDS = {
     "NODE_FAIL": ("lost a node", f"{_CONTINUE}; sinfo -R shows why the node is down"),
     "OUT_OF_MEMORY": ("needed more memory than it had", _MORE_MEMORY),
 }
-_TASK = re.compile(r"^srun: error: (\S+): (tasks? [^:]+): (.+)$", re.MULTILINE)
+# srun: error: n2: task 1: Exited with exit code 7
+_FIRST_END = re.compile(
+    r"^srun: error: (?P<node>\S+): (?P<tasks>tasks? [^:]+): "
+    r"(?P<end>Exited with exit code (?P<code>\d+)|.+)$",
+    re.MULTILINE,
+)
 
 
 def exit_code(job: Job) -> int:
@@ -37,7 +42,7 @@ def exit_code(job: Job) -> int:
     if job.state == "FAILED" and job.exit_status:
         if card := _full_disk(job) or _killed_task(job):
             raise card
-        return job.exit_status
+        return _first_exit_code(job) or job.exit_status
     why, fix = _ENDS.get(job.state, ("couldn't run", "scontrol show job {number}"))
     output = f"; its output: {job.log}" if job.has_started else ""
     raise Card(
@@ -101,12 +106,22 @@ def _full_disk(job: Job) -> Card | None:
     )
 
 
+def _first_exit_code(job: Job) -> int:
+    """Return the exit code of the first task that failed, or 0 if Slurm didn't report it.
+
+    The job's own is the highest of all tasks. That of a task that Slurm ended is 143, and often
+    the highest.
+    """
+    found = _FIRST_END.search(slurm_log.since_last_start(job.log))
+    return int(found["code"] or 0) if found else 0
+
+
 def _killed_task(job: Job) -> Card | None:
     """Return the card if a signal ended the first task that ended, so that it printed nothing."""
-    found = _TASK.search(slurm_log.since_last_start(job.log))
-    if not found or found[3].startswith("Exited with exit code"):
+    found = _FIRST_END.search(slurm_log.since_last_start(job.log))
+    if not found or found["code"]:
         return None
-    node, tasks, end = found.groups()
+    node, tasks, end = found["node"], found["tasks"], found["end"]
     killed = "Most often the kernel does that, when memory runs out."
     why = killed if end.startswith("Killed") else "Native code probably crashed."
     return Card(

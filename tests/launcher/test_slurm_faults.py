@@ -73,22 +73,22 @@ def test_a_killed_process_is_a_card_with_the_command_that_continues(cli: Cli) ->
 @pytest.mark.parametrize(
     ("output", "says"),
     [
-        ("", None),
-        ("srun: error: n1: task 0: Exited with exit code 1\nsrun: error: n2: task 1: Killed", None),
+        ("", 143),
+        ("srun: error: n1: task 0: Exited with exit code 1\nsrun: error: n2: task 1: Killed", 1),
         ("srun: error: n2: tasks 2-3: Killed\nsrun: error: n1: task 0: Killed", "tasks 2-3 on n2"),
         ("srun: error: n1: task 0: Segmentation fault (core dumped)", "Native code"),
-        (f"srun: error: n1: task 0: Killed\n{AGAIN}\n", None),
+        (f"srun: error: n1: task 0: Killed\n{AGAIN}\n", 143),
         (f"srun: error: n1: task 0: Killed\n{AGAIN}\nsrun: error: n2: task 1: Killed", "1 on n2"),
     ],
 )
 def test_the_first_task_that_failed_since_the_job_s_last_start_decides(
-    tmp_path: Path, output: str, says: str | None
+    tmp_path: Path, output: str, says: str | int
 ) -> None:
     log = tmp_path / "7.log"
     log.write_text(output)
     job = Job("7", "llm-labs-LLM10", "FAILED", exit_status=143, log=log, script=Path("/a b.sbatch"))
-    if says is None:
-        assert slurm_ends.exit_code(job) == 143
+    if isinstance(says, int):
+        assert slurm_ends.exit_code(job) == says
         return
     with pytest.raises(Card) as raised:
         slurm_ends.exit_code(job)

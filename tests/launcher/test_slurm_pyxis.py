@@ -47,8 +47,11 @@ os.execv(srun, [srun, *words])
 """
 RANKS = """
 print(json.dumps([os.environ["LABS_NODE"], arguments]), flush=True)
-if os.environ["LABS_NODE"] == "1":
-    sys.exit(7)
+if os.environ["LABS_NODE"] == "0":
+    (OUTPUTS / "printed").touch()
+    wait_for("ever")  # Slurm ends it when the other fails
+wait_for("printed")
+sys.exit(7)
 """
 
 
