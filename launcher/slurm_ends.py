@@ -1,6 +1,5 @@
 """How a job of Slurm ended: its exit code as a shell would report it, or a card."""
 
-import re
 import shlex
 import shutil
 
@@ -20,12 +19,6 @@ _ENDS = {
     "NODE_FAIL": ("lost a node", f"{_CONTINUE}; sinfo -R shows why the node is down"),
     "OUT_OF_MEMORY": ("needed more memory than it had", _MORE_MEMORY),
 }
-# srun: error: n2: task 1: Exited with exit code 7
-_FIRST_END = re.compile(
-    r"^srun: error: (?P<node>\S+): (?P<tasks>tasks? [^:]+): "
-    r"(?P<end>Exited with exit code (?P<code>\d+)|.+)$",
-    re.MULTILINE,
-)
 
 
 def exit_code(job: Job) -> int:
@@ -42,7 +35,7 @@ def exit_code(job: Job) -> int:
     if job.state == "FAILED" and job.exit_status:
         if card := _full_disk(job) or _killed_task(job):
             raise card
-        return _first_exit_code(job) or job.exit_status
+        return job.code_of_first_failure
     why, fix = _ENDS.get(job.state, ("couldn't run", "scontrol show job {number}"))
     output = f"; its output: {job.log}" if job.has_started else ""
     raise Card(
@@ -106,26 +99,16 @@ def _full_disk(job: Job) -> Card | None:
     )
 
 
-def _first_exit_code(job: Job) -> int:
-    """Return the exit code of the first task that failed, or 0 if Slurm didn't report it.
-
-    The job's own is the highest of all tasks. That of a task that Slurm ended is 143, and often
-    the highest.
-    """
-    found = _FIRST_END.search(slurm_log.since_last_start(job.log))
-    return int(found["code"] or 0) if found else 0
-
-
 def _killed_task(job: Job) -> Card | None:
     """Return the card if a signal ended the first task that ended, so that it printed nothing."""
-    found = _FIRST_END.search(slurm_log.since_last_start(job.log))
-    if not found or found["code"]:
+    failure = slurm_log.first_failure(job.log)
+    if failure is None or failure.exit_code:
         return None
-    node, tasks, end = found["node"], found["tasks"], found["end"]
     killed = "Most often the kernel does that, when memory runs out."
-    why = killed if end.startswith("Killed") else "Native code probably crashed."
+    reports = f"Slurm reports {failure.end!r} for {failure.tasks} on {failure.node}."
+    why = killed if failure.end.startswith("Killed") else "Native code probably crashed."
     return Card(
-        f"Job {job.number} failed. Slurm reports {end!r} for {tasks} on {node}.",
+        f"Job {job.number} failed. {reports}",
         f"{why} Slurm then ended the other tasks." if job.tasks > 1 else why,
         _fix(_MORE_MEMORY, job),
         job.exit_status,

@@ -11,7 +11,7 @@ from launcher import slurm_reasons, slurm_refusals
 from launcher.cards import Card
 from launcher.interrupts import INTERRUPTED
 from launcher.processes import capture
-from launcher.slurm_log import PREEMPTED, since_last_start
+from launcher.slurm_log import PREEMPTED, first_failure, since_last_start
 from launcher.slurm_refusals import NO_CLUSTER, UNREACHABLE
 from launcher.slurm_script import PREFIX, SlurmOptions
 
@@ -72,9 +72,19 @@ class Job:
         return self.state == "FAILED" and not self.has_started
 
     @property
+    def code_of_first_failure(self) -> int:
+        """Return the exit code of the first task that failed.
+
+        The job's own exit code is the highest of its tasks. That of a task that Slurm ended,
+        because another one failed, is 143.
+        """
+        failure = first_failure(self.log)
+        return (failure and failure.exit_code) or self.exit_status
+
+    @property
     def stopped_as_asked(self) -> bool:
         """Return whether its training stopped at Slurm's signal, with a checkpoint."""
-        return self.state == "FAILED" and self.exit_status == INTERRUPTED
+        return self.state == "FAILED" and self.code_of_first_failure == INTERRUPTED
 
     @property
     def is_preempted(self) -> bool:

@@ -1,10 +1,34 @@
 """The output of a job of Slurm: one file for all of its starts."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from launcher import slurm_script
 
 PREEMPTED = "DUE TO PREEMPTION"  # slurmstepd writes it
+_FAILURE = re.compile(r"^srun: error: (\S+): (tasks? [^:]+): (.+)$", re.MULTILINE)
+_EXITED = "Exited with exit code "
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a task failed, in srun's words: "srun: error: n2: task 1: Exited with exit code 7"."""
+
+    node: str
+    tasks: str
+    end: str
+
+    @property
+    def exit_code(self) -> int:
+        """Return its exit code; 0 if a signal ended it."""
+        return int(self.end.removeprefix(_EXITED)) if self.end.startswith(_EXITED) else 0
+
+
+def first_failure(log: Path) -> Failure | None:
+    """Return how the first task failed that failed since the job's last start."""
+    found = _FAILURE.search(since_last_start(log))
+    return Failure(*found.groups()) if found else None
 
 
 def since_last_start(log: Path) -> str:

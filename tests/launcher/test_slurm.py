@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from launcher import slurm_lab, slurm_reasons, slurm_refusals
@@ -267,6 +268,7 @@ def test_a_job_that_slurm_refuses_is_a_card_with_what_there_is(
 
 def test_a_job_that_slurm_refuses_downloads_no_environment(cli: Cli) -> None:
     """The clone has no environment of the stack cuda."""
+    cli.cluster.wait_until_idle()  # with a node that isn't well, only sbatch itself refuses
     ended = cli.lab("pass", "--stack", "cuda", "--gpus", "9").ended()
     assert ended.code == 3 and "what: Slurm refuses the job." in ended.err, ended
     assert "partition labs: 2 nodes with 16 CPUs, 8000 MB and gpu:mi300x:8" in ended.err
@@ -356,7 +358,7 @@ def test_a_node_that_does_not_share_the_clone_s_file_system_is_named(cli: Cli) -
         ended = cli.lab("pass", "--slurm-options", "--nodelist=n1").ended()
     finally:
         cli.cluster.kill("n1")
-        cli.cluster.ask("slurmd", "-N", "n1")
+        cli.cluster.start_node("n1")
     number = number_of(ended.err)
     assert ended.code == 3, ended
     assert f"what: Job {number} ended and wrote no output here." in ended.err
@@ -512,9 +514,14 @@ def test_a_printed_script_names_no_file_that_was_never_written(clone: Clone) -> 
     assert not (clone.outputs / "slurm").exists()
 
 
-def test_a_training_that_stopped_as_asked_did_not_fail() -> None:
-    job = Job("7", "llm-labs-LLM10", "FAILED", exit_status=130, script=Path("/a b.sbatch"))
+def test_a_training_that_stopped_as_asked_did_not_fail(tmp_path: Path) -> None:
+    script = Path("/a b.sbatch")
+    job = Job("7", "llm-labs-LLM10", "FAILED", exit_status=130, script=script)
     assert job.description == "stopped as asked; to continue: sbatch '/a b.sbatch'"
+    log = tmp_path / "7.log"
+    log.write_text("srun: error: n1: task 0: Exited with exit code 130\n")
+    another_was_ended = replace(job, exit_status=143, log=log)
+    assert another_was_ended.description == job.description
     assert Job("7", "llm-labs-LLM10", "FAILED", exit_status=1).description == "ended: FAILED"
 
 

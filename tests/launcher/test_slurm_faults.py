@@ -188,7 +188,7 @@ def test_a_job_that_ends_on_a_silent_node_says_so_until_its_daemon_is_back(cli: 
     cli.cluster.kill("n2")
     cli.go()
     running.wait_for("is ending; Slurm waits for n2")
-    cli.cluster.ask("slurmd", "-N", "n2")
+    cli.cluster.start_node("n2")
     ended = running.ended()
     assert ended.code == 0 and "ended: COMPLETED" in ended.err, ended
 
@@ -258,7 +258,7 @@ def test_a_job_whose_node_fails_starts_again_and_the_node_s_processes_end_with_i
         running.wait_for(f"Job {number} waits in the queue (BeginTime)")
         assert "DUE TO NODE FAILURE" in running.out
         assert Path(f"/proc/{orphan}").exists(), "nobody could end it"
-        cluster.ask("slurmd", "-N", "n2")
+        cluster.start_node("n2")
         cluster.wait_for("end of the orphan", lambda: not Path(f"/proc/{orphan}").exists())
         # After two minutes. If it starts at once, a late end of its first start can kill it.
         running.wait_for(AGAIN)
