@@ -35,8 +35,8 @@ NO_ENGINE = KnownError(
 FROZEN_ENGINE = KnownError(
     r"timed out|deadline exceeded",
     "The container engine doesn't respond.",
-    "It accepts connections and doesn't answer: it is overloaded, stopped or frozen.",
-    "docker info, to see when it answers again; sudo systemctl restart docker; or, without a "
+    "It accepts connections and doesn't respond: it is overloaded, stopped or frozen.",
+    "docker info, to see when it responds again; sudo systemctl restart docker; or, without a "
     "container: --runtime venv",
 )
 # The first match wins, so specific patterns come before general ones.
@@ -157,17 +157,17 @@ KNOWN_ERRORS = (
 
 
 def no_engine() -> Card:
-    """Return the card for an engine that doesn't answer, with its address."""
+    """Return the card for an engine that doesn't respond, with its address."""
     why, fix = why_no_engine()
     return Card(NO_ENGINE.what, why, f"{fix}; or, without a container: --runtime venv")
 
 
 def why_no_engine() -> tuple[str, str]:
-    """Return where no engine answers, as a sentence, and what fixes that."""
+    """Return where no engine responds, as a sentence, and what fixes that."""
     if host := os.environ.get("DOCKER_HOST"):
-        why = f"DOCKER_HOST is {host}, and no engine answers there."
+        why = f"DOCKER_HOST is {host}, and no engine responds there."
         return why, "start that engine, or: unset DOCKER_HOST"
-    return f"No engine answers at {DEFAULT_ENGINE}.", "sudo systemctl start docker"
+    return f"No engine responds at {DEFAULT_ENGINE}.", "sudo systemctl start docker"
 
 
 def explain(text: str, otherwise: str, fix: str = TRY_AGAIN) -> Card:

@@ -450,7 +450,7 @@ def _no_engine() -> str:
         client.ping()
         client.close()
     except (docker.errors.DockerException, OSError) as error:
-        return f"no container engine answers here ({str(error).splitlines()[0][:120]})"
+        return f"no container engine responds here ({str(error).splitlines()[0][:120]})"
     for plugin in ("compose", "buildx"):
         try:
             asked = subprocess.run(["docker", plugin, "version"], capture_output=True, text=True)

@@ -335,7 +335,7 @@ def tiny() -> Iterator[BundledImage]:
     try:
         client = engine.connect().client
     except (engine.NoEngine, Card) as error:
-        pytest.skip(f"no container engine answers here ({error})")
+        pytest.skip(f"no container engine responds here ({error})")
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as files:
         files.addfile(tarfile.TarInfo("hello"), io.BytesIO(b""))

@@ -136,7 +136,7 @@ def test_without_an_engine_a_hub_names_docker_and_no_environment(
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     with pytest.raises(Card, match=r"A hub needs Docker") as raised:
         hub_compose.require_runtime()
-    assert raised.value.why == "No engine answers at unix:///var/run/docker.sock."
+    assert raised.value.why == "No engine responds at unix:///var/run/docker.sock."
     assert raised.value.fix == "sudo systemctl start docker"
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
     with pytest.raises(Card, match=r"A hub needs Docker") as raised:
