@@ -31,6 +31,8 @@ METADATA = {
 }
 
 end_with_launcher()  # in a container
+# transformers' first import says so in red. Its bars are text here, without widgets.
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
 
 

@@ -28,11 +28,13 @@ def corpus(text):
 lab.argument("--corpus", type=corpus, default="plays", help="the text to train on")
 
 
-@lab.before_run
 def require_corpus(settings):
     record(f"hook {settings.own.corpus} {settings.size}")
     if settings.own.corpus == "MISSING":
         raise Card("There is no corpus.", "It is missing.", "choose another one", 2)
+
+
+lab.before_run(require_corpus)
 
 
 @lab.experiment

@@ -168,7 +168,7 @@ def _execute(code: str) -> dict[str, Any]:
 
 
 def _collect(channel: "WebSocket", request: str) -> str:
-    """Return the output of a cell, and its traceback if it fails.
+    """Return the output and the value of a cell, and its traceback if it fails.
 
     The reply and the output come through two sockets of the kernel, in any order.
     """
@@ -181,6 +181,8 @@ def _collect(channel: "WebSocket", request: str) -> str:
         kind = message["msg_type"]
         if kind == "stream":
             printed += message["content"]["text"]
+        elif kind == "execute_result":
+            printed += message["content"]["data"]["text/plain"]
         elif kind == "error":
             printed += "\n".join(message["content"]["traceback"])
         elif kind == "status":

@@ -211,6 +211,8 @@ def test_a_learner_opens_a_lesson_runs_a_cell_and_checks_a_sheet(hub: Hub) -> No
     lesson = ada.ask("/user/ada/api/contents/labs/llm06_attention/lesson.py?type=notebook")
     assert lesson.json["type"] == "notebook" and not lesson.json["writable"]
     assert "3.0" in ada.run("import torch; print(torch.ones(3).sum().item())")
+    code = [cell for cell in lesson.json["content"]["cells"] if cell["cell_type"] == "code"]
+    assert ada.run(code[0]["source"]) == "", "the imports show nothing"
     typed = "invoke learn LLM06 > /dev/null; check LLM06; invoke hub; echo e''nd"
     shown = ada.type_in_terminal(typed, "end\r\n")
     assert "masked_softmax  not written yet" in shown

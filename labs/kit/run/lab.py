@@ -53,13 +53,12 @@ class Lab:
         """
         self._parser.add_argument(*names, **keywords)
 
-    def before_run(self, hook: Function) -> Function:
+    def before_run(self, hook: Hook) -> None:
         """Register a function of the settings that is called before a run, once for all processes.
 
         It raises a card if the run can't start.
         """
         self._hooks.append(hook)
-        return hook
 
     def exercise(self, level: int, hints: tuple[str, ...]) -> Callable[[Function], Function]:
         """Mark a function or method as a part that the learner writes.
