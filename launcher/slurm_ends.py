@@ -33,7 +33,7 @@ def exit_code(job: Job) -> int:
         return 0
     code = 128 + job.signal if job.signal else job.exit_status
     if job.state == "FAILED" and job.exit_status:
-        if card := _full_disk(job) or _killed_task(job):
+        if card := _full_disk(job) or _failed_launch(job) or _killed_task(job):
             raise card
         return job.code_of_first_failure
     why, fix = _ENDS.get(job.state, ("couldn't run", "scontrol show job {number}"))
@@ -95,6 +95,21 @@ def _full_disk(job: Job) -> Card | None:
         f"Job {job.number} failed, and the disk of its output is full.",
         f"{free:,} bytes are free in {folder}; the end of {job.log.name} may be missing.",
         f"free space (df -h {shlex.quote(str(folder))}), then {job.again}",
+        job.exit_status,
+    )
+
+
+def _failed_launch(job: Job) -> Card | None:
+    """Return the card for a node that didn't start its processes; Slurm ended those of others."""
+    found = slurm_log.failed_launch(job.log)
+    if found is None:
+        return None
+    node, reason = found
+    return Card(
+        f"Job {job.number} failed: Slurm couldn't start its processes on {node}.",
+        f"Slurm reports: {reason}.",
+        f"sinfo -N shows the node's state. Without that node: "
+        f"{job.again_with(f'--exclude={node}')}",
         job.exit_status,
     )
 

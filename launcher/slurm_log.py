@@ -7,6 +7,7 @@ from pathlib import Path
 from launcher import slurm_script
 
 PREEMPTED = "DUE TO PREEMPTION"  # slurmstepd writes it
+_NO_LAUNCH = re.compile(r"^srun: error: Task launch .* failed on node (\S+): (.+)$", re.MULTILINE)
 _FAILURE = re.compile(r"^srun: error: (\S+): (tasks? [^:]+): (.+)$", re.MULTILINE)
 _EXITED = "Exited with exit code "
 
@@ -38,6 +39,12 @@ def since_last_start(log: Path) -> str:
     except OSError:
         return ""
     return text.rpartition(slurm_script.AGAIN)[2]
+
+
+def failed_launch(log: Path) -> tuple[str, str] | None:
+    """Return the node on which Slurm couldn't start the processes, and Slurm's reason."""
+    found = _NO_LAUNCH.search(since_last_start(log))
+    return (found[1], found[2]) if found else None
 
 
 def is_missing(log: Path) -> bool:

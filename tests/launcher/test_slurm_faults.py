@@ -96,6 +96,20 @@ def test_the_first_task_that_failed_since_the_job_s_last_start_decides(
     assert raised.value.fix.startswith("sbatch '/a b.sbatch'")
 
 
+def test_a_node_that_did_not_start_its_processes_is_named(tmp_path: Path) -> None:
+    """The lines are Slurm's, when a node's daemon ended before the job began there."""
+    log = tmp_path / "7.log"
+    log.write_text(
+        "srun: error: Task launch for StepId=7.0 failed on node n2: Communication connection "
+        "failure\nsrun: error: n1: task 0: Killed\n"
+    )
+    job = Job("7", "llm-labs-LLM10", "FAILED", exit_status=137, log=log, script=Path("/a.sbatch"))
+    with pytest.raises(Card, match="couldn't start its processes on n2") as raised:
+        slurm_ends.exit_code(job)
+    assert raised.value.why == "Slurm reports: Communication connection failure."
+    assert raised.value.fix.endswith("Without that node: sbatch --exclude=n2 /a.sbatch")
+
+
 @pytest.mark.parametrize(("tasks", "others"), [(1, False), (2, True)])
 def test_a_card_names_other_tasks_only_if_there_were_some(
     tmp_path: Path, tasks: int, others: bool
@@ -254,6 +268,7 @@ def test_a_job_whose_node_fails_starts_again_and_the_node_s_processes_end_with_i
         running = cli.lab(WAITING, *TWO_NODES)
         number = submitted(running)
         orphan = processes_on(running, 2)["n2"]
+        running.wait_for(f"Job {number} runs on n[1-2].")
         cluster.kill("n2")
         running.wait_for(f"Job {number} waits in the queue (BeginTime)")
         assert "DUE TO NODE FAILURE" in running.out
