@@ -1,5 +1,6 @@
 """The tasks of `invoke`, such as `invoke lab LLM06`: parse, call the launcher, exit."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from invoke.tasks import task
 
 if TYPE_CHECKING:
     from launcher.interrupts import Interrupts
+    from launcher.task_words import KnownTask
 
 LABS = "LLM06, llm06 or 6; LLM06+ for its deeper part; LLM01,LLM02; all, or all+ with deeper parts"
 STACK = "auto (default), cpu, cuda, rocm"
@@ -58,7 +60,9 @@ def _help_instead(verb: str, name: str) -> bool:
     """Show a verb's help if its flag stands where a name belongs; return whether it does."""
     if name not in ("--help", "-h"):  # Invoke takes the flag for the missing name
         return False
-    subprocess.run([sys.argv[0], "--help", verb], check=True)
+    code = subprocess.run([sys.argv[0], "--help", verb], check=False).returncode
+    if code:
+        raise Exit(code=code if code > 0 else 128 - code)
     return True
 
 
@@ -550,23 +554,28 @@ if _words in (["lab"], ["learn"], ["check"]):
     raise Exit(code=refuse_no_lab(_words[0]))
 
 
-def _flags(name: str) -> dict[str, bool]:
-    """Return the options of a task and of Invoke, and whether each needs a value."""
-    arguments = [*Program().core_args(), *namespace[name].get_arguments()]
-    return {
+def _known(name: str) -> "KnownTask":
+    """Return what a task can be given."""
+    from launcher.task_words import KnownTask
+
+    own = namespace[name].get_arguments()
+    flags = {
         f"--{name}" if len(name) > 1 else f"-{name}": argument.takes_value and not argument.optional
-        for argument in arguments
+        for argument in [*Program().core_args(), *own]
         for name in argument.names
     }
+    return KnownTask(flags, sum(argument.positional for argument in own))
 
 
 _words = sys.argv[1:]
+if {"--help", "-h", "--list", "-l"} & set(_words):  # Invoke prints these; `| head` may leave early
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 if _words[:1] == ["--dry"]:
     _words[:2] = reversed(_words[:2])
 if "invoke.main" in sys.modules and _words and not _words[0].startswith("-"):
     from launcher.task_exit import refuse_wrong_words
 
-    _tasks = {name: _flags(name) for name in namespace.task_names}
+    _tasks = {name: _known(name) for name in namespace.task_names}
     if code := refuse_wrong_words(_words, _tasks):
         raise Exit(code=code)
     _before_dashes = _words[: _words.index("--")] if "--" in _words else _words

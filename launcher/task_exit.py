@@ -9,7 +9,7 @@ from launcher.cards import WRONG_USAGE, Card, print_card
 from launcher.file_owner import give_caches_to_owner
 from launcher.interrupts import INTERRUPTED, Interrupted, Interrupts
 from launcher.lab_command import flags_of
-from launcher.task_words import wrong_words
+from launcher.task_words import KnownTask, wrong_words
 
 
 def exit_code_of(action: Callable[[Interrupts], int | None]) -> int:
@@ -39,13 +39,12 @@ def refuse_no_lab(task_name: str) -> int:
     return WRONG_USAGE
 
 
-def refuse_wrong_words(words: Sequence[str], tasks: Mapping[str, Mapping[str, bool]]) -> int:
+def refuse_wrong_words(words: Sequence[str], tasks: Mapping[str, KnownTask]) -> int:
     """Print a card for words that Invoke can't parse; return the exit code, 0 without a card.
 
     Args:
         words: The words of the command, from the task on.
-        tasks: The tasks, each with the options of the task and of Invoke, and whether each needs
-            a value.
+        tasks: The tasks by name.
     """
     card = wrong_words(words, tasks, flags_of)
     if card is None:

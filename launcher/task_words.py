@@ -15,13 +15,26 @@ _Flags = Mapping[str, bool]  # the options of a task and of Invoke, and whether 
 OwnFlags = Callable[[str], Collection[str] | None]
 
 
+@dataclass(frozen=True)
+class KnownTask:
+    """What a task can be given: its options and Invoke's, and how many words besides them."""
+
+    flags: _Flags
+    places: int = 0
+
+
 @dataclass
 class _Words:
     """The words before `--`: those that the task knows, and from the first unknown option on."""
 
     known: list[str] = field(default_factory=list[str])
     unknown: list[str] = field(default_factory=list[str])
-    names: list[str] = field(default_factory=list[str])  # of the known ones: the task and its lab
+    name_places: list[int] = field(default_factory=list[int])  # of the known ones, in `known`
+
+    @property
+    def names(self) -> list[str]:
+        """Return the known words that belong to no option: the task and its lab."""
+        return [self.known[place] for place in self.name_places]
 
     @property
     def option(self) -> str:
@@ -41,14 +54,13 @@ def typed_with(words: Sequence[str], *more: str) -> str:
 
 
 def wrong_words(
-    words: Sequence[str], tasks: Mapping[str, _Flags], own_flags: OwnFlags
+    words: Sequence[str], tasks: Mapping[str, KnownTask], own_flags: OwnFlags
 ) -> Card | None:
     """Return the card for words that Invoke can't parse; None if there are none.
 
     Args:
         words: The words of the command, from the task on.
-        tasks: The tasks, each with the options of the task and of Invoke, and whether each needs
-            a value.
+        tasks: The tasks by name.
         own_flags: Returns the options that a lab parses, or None if they aren't known.
     """
     task = words[0]
@@ -59,15 +71,17 @@ def wrong_words(
         return Card(f"invoke has no task {task!r}.", why, fix, WRONG_USAGE)
     end = words.index("--") if "--" in words else len(words)
     split = _split(words[:end], tasks)
-    if not split.unknown:
-        return _wrong_value(split.known, tasks[task], words[end:])
-    return _unknown_option(split, tasks[task], words[end + 1 :], own_flags)
+    flags = tasks[task].flags
+    if split.unknown:
+        return _unknown_option(split, flags, words[end + 1 :], own_flags)
+    wrong_value = _wrong_value(split.known, flags, words[end:])
+    return wrong_value or _surplus_word(split, tasks[task], words[end:])
 
 
-def _split(words: Sequence[str], tasks: Mapping[str, _Flags]) -> _Words:
+def _split(words: Sequence[str], tasks: Mapping[str, KnownTask]) -> _Words:
     """Split the words of a task; those of a second task count as neither."""
     split = _Words()
-    flags = tasks[words[0]]
+    flags = tasks[words[0]].flags
     remaining = iter(words)
     for word in remaining:
         flag, equals, _ = word.partition("=")
@@ -77,11 +91,11 @@ def _split(words: Sequence[str], tasks: Mapping[str, _Flags]) -> _Words:
                 split.known += islice(remaining, 1)  # its value, if there is one
         elif split.unknown or word.startswith("--"):
             split.unknown.append(word)
-        elif split.names and word in tasks:
+        elif split.name_places and word in tasks:
             return split
         else:
+            split.name_places.append(len(split.known))
             split.known.append(word)
-            split.names.append(word)
     return split
 
 
@@ -110,6 +124,31 @@ def _wrong_value(known: Sequence[str], flags: _Flags, after: Sequence[str]) -> C
         seen[flag] = slice(place, place + width)
         place += width
     return None
+
+
+def _surplus_word(split: _Words, known: KnownTask, after: Sequence[str]) -> Card | None:
+    """Return the card for a word more than the task can be given, such as a second lab.
+
+    Args:
+        split: The words before `--`.
+        known: What the task can be given.
+        after: The words from `--` on.
+    """
+    # A word behind an option may be its value: `--hint attention`.
+    places = [n for n in split.name_places[1:] if split.known[n - 1] not in known.flags]
+    surplus = places[known.places :]
+    if not surplus:
+        return None
+    task = split.known[0]
+    what = f"invoke {task} can't be given {split.known[surplus[0]]!r}."
+    words = [word for n, word in enumerate(split.known) if n not in surplus]
+    if task == "lab":
+        words[places[0]] = ",".join(split.known[n] for n in places)
+        why = "Commas join labs."
+    else:
+        count = {0: "no word", 1: "one word"}.get(known.places, f"{known.places} words")
+        why = f"It takes {count} besides its options."
+    return Card(what, why, typed_command([*words, *after]), WRONG_USAGE)
 
 
 def _unknown_option(

@@ -4,17 +4,18 @@ import subprocess
 
 from launcher.cards import Card
 from launcher.lab_command import flags_of
-from launcher.task_words import wrong_words
+from launcher.task_words import KnownTask, wrong_words
 from tests.conftest import BIN, REPO
 
 import pytest
 
 LAB = {"--size": True, "--only": True, "--processes": True, "--slurm-options": True, "--on": True}
 TASKS = {
-    "lab": {**LAB, "--resume": False, "-h": False},
-    "manifest": {"--size": True},
-    "build": {"--gfx": True},
-    "accept": {"--size": True, "--dry": False},
+    "lab": KnownTask({**LAB, "--resume": False, "-h": False}, places=1),
+    "manifest": KnownTask({"--size": True}, places=1),
+    "check": KnownTask({"--hint": False}, places=1),
+    "build": KnownTask({"--gfx": True}),
+    "accept": KnownTask({"--size": True, "--dry": False}),
 }
 OWN = ["--dataset", "--columns", "--steps", "--only"]
 
@@ -42,6 +43,10 @@ def card_of(words: str) -> Card | None:
         ("lab 8 --slurm-options", "lab --help"),
         ("acceptx --size tiny", "accept --size tiny"),
         ("zzz", "--list"),
+        ("lab 8 --size tiny 9 -- --steps 3", "lab 8,9 --size tiny -- --steps 3"),
+        ("manifest 8 8 --size tiny", "manifest 8 --size tiny"),
+        ("accept now --dry", "accept --dry"),
+        ("build now", "build"),
     ],
 )
 def test_the_fix_is_the_right_command(words: str, fix: str) -> None:
@@ -68,6 +73,8 @@ def test_an_option_that_no_lab_has_is_not_advised_to_stand_behind_the_dashes() -
         "lab 8 --size tiny --resume -- --dataset f.csv",
         "lab 8 --slurm-options --mem=3G",
         "lab 8 -h",
+        "lab --resume 8",
+        "check 8 --hint forward",
         "lab 8 build --gfx gfx942",
         "lab 8 --size tiny accept --size full --dry",
     ],
