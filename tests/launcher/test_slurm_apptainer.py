@@ -126,7 +126,7 @@ def test_a_node_that_fails_ends_the_containers_of_all_nodes(cli: Cli) -> None:
     running.wait_for("node 1 of 2 at 127.0.0.1")
     cli.go()
     ended = running.ended()
-    assert ended.code != 0, ended
+    assert ended.code == 1, ended
     assert "RuntimeError: node 1 is broken" in ended.out
 
 

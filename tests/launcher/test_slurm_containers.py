@@ -51,7 +51,7 @@ def test_a_node_that_fails_ends_the_containers_of_all_nodes(cli: Cli) -> None:
     assert (cli.clone.outputs / "node1").stat().st_uid == SOMEBODY
     cli.go()
     ended = running.ended()
-    assert ended.code != 0, ended
+    assert ended.code == 1, ended
     assert "RuntimeError: node 1 is broken" in ended.out
 
 
