@@ -22,6 +22,7 @@ from typing import Any
 from launcher.image_status import clone_name
 from tests.browser import chromium
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -32,6 +33,12 @@ SOMEBODY = 4242  # a uid that no machine here knows by name
 # They start engines of their own, so no container of another test can disturb them.
 OWN_ENGINES = ("test_gpu_hosts.py", "test_hub_gpus.py", "test_podman.py", "test_rootless.py")
 PATIENCE = 900  # seconds until a test that waits gives up; no test passes or fails by speed
+
+# Hypothesis would fail a test whose example takes 200 ms, as any does beside other tests.
+hypothesis.settings.register_profile(
+    "labs", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("labs")
 
 # A shell makes background processes and their children ignore Ctrl-C; nohup, a hang-up.
 signal.signal(signal.SIGINT, signal.default_int_handler)
