@@ -1,6 +1,6 @@
 # %% [markdown]
 # # LLM09 · Custom architectures
-# What a module is made of, what is saved of it, and how to build a model that no library has.
+# What a module is made of, what is saved of it, and how to build a model that you can't download.
 #
 # **You will be able to** write how PyTorch's modules register tensors, and find what a model
 # forgets; save and load models, in part and safely; write a convolution and say how far it sees;
@@ -170,11 +170,11 @@ def what_is_not_registered_is_lost(run: Run):
 #
 # For a tied tensor `save_file` raises an error; `save_model` and `load_model` handle it.
 # `load_state_dict` is **strict**: if the names differ, it raises an error. With `strict=False` it
-# loads the names that match and *returns* the others. If you ignore these, you don't notice that
-# nothing was loaded. A typical case: the wrapper `DistributedDataParallel` puts `module.` before
-# each name. If you load such a file with `strict=False` into the unwrapped model, no name matches,
-# and training starts from random weights. If a *shape* differs, `load_state_dict` raises an error
-# even with `strict=False`. For a new head on a trained body you write a loader that skips it.
+# loads the names that match and *returns* the others. Print them: otherwise loading nothing looks
+# like success. A typical case: the wrapper `DistributedDataParallel` puts `module.` before each
+# name. If you load such a file with `strict=False` into the unwrapped model, no name matches, and
+# training starts from random weights. If a *shape* differs, `load_state_dict` raises an error even
+# with `strict=False`. For a new head on a trained body you write a loader that skips it.
 #
 # PyTorch's `.pt` and `.bin` files contain a **pickle**, a program that builds objects. One of its
 # instructions calls any function that Python can import. So opening a stranger's file can delete
@@ -331,7 +331,7 @@ def our_convolution_equals_the_librarys(run: Run):
     sizes = [convolutions.across(slopes) for slopes in reach]
     run.check("reach, in pixels", sizes, equals=[3, 2 * 3 + 2], decides=True)
     figures.reach(run, reach)
-    return "3 behind the second pool, 6 before it, 8, 16, 18: 18 × 18; our images have 12 × 12."
+    return "3 behind pool 2, 6 before it; conv2: 8; before pool 1: 16; conv1: 18. Images have 12."
 
 
 # %% [markdown]
@@ -340,8 +340,8 @@ def our_convolution_equals_the_librarys(run: Run):
 # the middle says little about the same stroke elsewhere. A kernel of a CNN is the same at all
 # places: if a digit moves, its first maps move with it. A convolution is **equivariant** to shifts.
 # The pool joins pixels 0 and 1, 2 and 3, and so on. After a shift by two, the same pixels are
-# joined, one cell further. So the second maps move by one cell, and the largest value of each
-# stays, except at the border. After a shift by one, the pool joins others: the second maps change.
+# joined, one cell further. So the second maps move by one cell, and each keeps its largest value,
+# but for the border. After a shift by one, the pool joins others: the second maps change.
 #
 # To test this, we put LLM02's digits of 8 × 8 pixels into the middle of black images of 12 × 12. We
 # train on these only, by `fit` in `training.py`, and read test digits moved by one or two pixels.
@@ -349,8 +349,8 @@ def our_convolution_equals_the_librarys(run: Run):
 # place** has a weight for each place: 16,330 parameters, three times as many.
 #
 # As a control, CNN and MLP also learn images with shuffled pixels, all in the same order. To the
-# MLP that is the same task. But a digit that moves before it is shuffled isn't the same pattern at
-# another place: on moved digits the CNN should lose its advantage.
+# MLP that is the same task. But if a digit moves and is then shuffled, its pixels don't move
+# together: on moved digits the CNN should lose its advantage.
 
 
 # %% Shifted digits
@@ -437,8 +437,8 @@ def looking_leaves_nothing_behind(run: Run):
 # The task: a CNN that was trained on white digits reads their negatives, $1 - x$. Its first layer
 # has 16 kernels, the rows of a matrix $W$. It now computes $W(1 - x) = c - Wx$, where $c$ has the
 # sum of each row. The update $-2W$ turns this into $Wx - c$: the old maps, each off by a constant,
-# except at the border. But $W$ is 16 × 9, so $-2W$ can have rank 9; LoRA's update has at most 4.
-# `adapters.insert` freezes a model and adds adapters. The table shows what positives lose, too.
+# except at the border. But $W$ is 16 × 9, so $-2W$ can have rank 9; LoRA's update has at most 4, so
+# it can't do this exactly. `adapters.insert` freezes a model and adds adapters.
 
 
 # %% The adapter
@@ -542,16 +542,16 @@ class GatedConvolution(nn.Module):
 # head and RoPE; see `hybrids.py`. The **hybrid** has a convolution first, then attention. The task
 # is LLM06's **recall**. A text shows 16 different tokens at the places 0 to 15. Then come eight
 # pairs of neighbours among them again, in random order: `… D A F C B … C B A F …`. At the first
-# token of each pair, the **query**, the second must be predicted. In LLM06, one layer of attention
-# didn't learn this; two did. The first copies into each token what the previous one was, the second
-# searches for that copy. A convolution sees the previous token, too, so a convolution and an
-# attention may be enough. At `tiny` we train on 150 batches of 32; LLM06 took 300 of 64.
+# token of each pair, the **query**, the second must be predicted: F at the last A. In LLM06, one
+# layer of attention didn't learn this; two did. The first copies into each token what the previous
+# one was, the second searches for that copy. A convolution sees the previous token, too, so one of
+# each may do. At `tiny` we train 150 steps on recall (LLM06: 300, larger ones), and 70 on text.
 #
 # How much could two convolutions recall at best? With $k = 4$ they see six tokens back: from query
 # 1, at place 16, to place 10. Five of its 15 possible first copies begin there; for query 2, three;
 # for query 3, one. So 9 of $8 \cdot 15 = 120$ are in sight, 0.075. Elsewhere they can guess: among
 # all tokens that can still follow, a guess is right in 1/15 at query 1, in 1/8 at query 8, and in
-# 0.09 on average. This is an **informed guess**. Together, two convolutions recall at most 0.17.
+# 0.09 on average. This is an **informed guess**. The sum bounds what two convolutions recall: 0.17.
 
 
 # %% The hybrid
@@ -607,11 +607,11 @@ def the_hybrid_has_both(run: Run):
 # Our guess, drawn in section 7: the convolution notes at each token which one came before. Then
 # attention finds this note: from the last A it looks at F, which followed the first A. To test
 # this, LLM06's **knock-outs** take parts away. As controls we also remove the other columns, one at
-# a time, and the other keys, all at once. That should cost little. The code is in `knock_outs.py`.
+# a time, and the other keys, all at once. That should cost little. See `knock_outs.py`.
 #
 # - Silence the convolution, or the attention, by a hook that returns `torch.zeros_like(output)`.
 #   But no later layer ever met a mixer that outputs 0. So we also replace the output by its mean
-#   over all texts. It keeps what they share, and loses what differs.
+#   over all texts. The mean keeps what texts have in common, and no more.
 # - Set one column of the kernel to 0: the token itself, one step back, two or three.
 # - Hide from each query the one key that we think it needs, or all other keys. A **forward
 #   pre-hook**, which changes a module's inputs, passes the mask on.
@@ -641,11 +641,11 @@ def each_part_has_its_job(run: Run):
 # Attention compares each token with all earlier ones: about $T^2/2$ scores for $T$ tokens. A score
 # takes $d$ products, and its use $d$ more: $d\,T^2$ in all. The four matrices take $4 d^2 T$. Below
 # $4 d$ tokens, 256 for our $d = 64$, most work is in the matrices. It grows like $T$, as all of a
-# convolution's does. On a long text, twice the tokens take attention nearly four times as long; at
-# 4,096 a fast kernel isn't there yet. A plain implementation stores all $T^2$ scores; PyTorch's
-# kernel never does, see LLM06+. While a model writes, attention stores $2 d\,T$ numbers of keys and
-# values, a convolution its last $k - 1$ vectors. LFM2-1.2B has six layers of attention and ten of
-# gated convolutions. A block of Jamba has one of attention and seven of Mamba, with a fixed state.
+# convolution's does. At 4,096, all products are $1 + T/4d$ = 17 times as many. A plain
+# implementation stores all $T^2$ scores; PyTorch's kernel never does, see LLM06+. While a model
+# writes, attention stores $2 d\,T$ numbers of keys and values, a convolution its last $k - 1$
+# vectors. LFM2-1.2B has six layers of attention and ten of gated convolutions. A block of Jamba has
+# one of attention and seven of Mamba, with a fixed state.
 
 
 # %% Time and memory
@@ -655,7 +655,7 @@ def costs_grow_with_the_text(run: Run):
 
     Twice the text takes four times the memory if attention stores its scores, and otherwise twice.
 
-    Predict: 4,096 tokens, 64 channels, one head: attention's time ÷ that of the convolution?
+    Predict: 4,096 tokens, 64 channels: the time of PyTorch's attention ÷ that of the convolution?
     """
     measured = costs.compare(run, CausalAttention, GatedConvolution)
     figures.cost(run, costs.LENGTHS, measured)
@@ -667,11 +667,11 @@ def costs_grow_with_the_text(run: Run):
 # ## What to remember
 # - Plain tensors, and modules in plain lists, aren't learned, moved or saved; no error says so.
 # - A file has names and tensors; you bring the class. Look at what `strict=False` returns.
-# - If an image moves, the maps of a convolution move. If a maximum reads them, most results stay.
+# - If an image moves, the maps of a convolution move. A maximum over each map hardly changes.
 # - Remove each hook, even after an error.
 # - A short convolution sees what is near, at the same cost for each token. In our runs at `tiny`,
 #   two recalled 3 to 5 %, but had the lowest loss on text, by 0.03 to 0.05 nats.
-# - Attention finds what is far; it costs $T^2$. After a convolution, it learns recall sooner.
+# - Attention finds what is far; it costs $T^2$. After a convolution, it learnt recall sooner.
 
 
 # %% The closing

@@ -31,7 +31,8 @@ def model(run: Run, config: Config, counts: Mapping[str, int]) -> None:
     bars.barh(names, [counts[name] / 1e3 for name in names], color=_COLOURS)
     for i, name in enumerate(names):
         share = counts[name] / sum(counts.values())
-        bars.text(counts[name] / 1e3, i, f" {share:.0%}", va="center")
+        shown = f"{share:.0%}" if share > 0.01 else f"{share:.1%}"
+        bars.text(counts[name] / 1e3, i, f" {shown}", va="center")
     bars.set(xlabel="thousands of parameters", xlim=(0, 1.25 * max(counts.values()) / 1e3))
     bars.set_title("Where the parameters are")
     bars.invert_yaxis()
@@ -48,7 +49,7 @@ _COLOURS = ("C0", "C1", "C2", "grey")  # embedding, attention, feed-forward, nor
 
 def _column(ax: Axes, c: Config) -> None:
     """Draw the path of a token, from the bottom to the top."""
-    shapes = f"{c.heads} heads of {c.head_dim}, on {c.kv_heads}"
+    shapes = f"{c.heads} heads of {c.head_dim}, on {c.kv_heads} of keys"
     ends = "E again, tied" if c.tied else "a separate matrix"
     boxes = (
         (0, "token", f"one of {c.vocabulary:,}", "grey"),

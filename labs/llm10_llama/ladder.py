@@ -1,5 +1,6 @@
 """The text of a run, the loss of a model on it, and the n-gram baselines."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,7 @@ RUNGS = ("unigram", "bigram", "trigram", "4-gram", "5-gram")
 TINYSHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"  # SHA-256
 NANOGPT = 1.88  # nats, its README's loss on that text for a CPU, estimated on 20 batches
 AT_ONCE = 2**13  # tokens
+LEVEL = 0.02  # nats; 64 Ki tokens whose losses differ by 1.5 nats have a standard error of 0.006
 
 
 @cache
@@ -29,6 +31,19 @@ def rungs(run: Run) -> dict[str, float]:
     text = corpus(run)
     losses = witten_bell(text.train, judged_on(run), text.vocabulary)
     return dict(zip(RUNGS, losses, strict=False))
+
+
+def beside(losses: Mapping[str, float], loss: float) -> str:
+    """Return which of the n-grams are level with a loss, and which are ahead of it."""
+    level = [name for name, rung in losses.items() if abs(rung - loss) < LEVEL]
+    ahead = [name for name, rung in losses.items() if rung <= loss - LEVEL]
+    groups = {"level with it": level, "ahead of it": ahead}
+    found = [
+        f"{what}: {', '.join(f'{name}s ({losses[name]:.3f})' for name in names)}"
+        for what, names in groups.items()
+        if names
+    ]
+    return "; ".join(found) or "better than all that we counted"
 
 
 def beside_nanogpt(run: Run, loss: float) -> dict[str, float]:

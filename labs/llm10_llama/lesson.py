@@ -5,9 +5,8 @@
 # **You will be able to** write a LLaMA: its attention, cache, blocks, generation and training step;
 # predict its parameters and its first loss; load a real model's weights into it; train it on any
 # text, and judge the loss by what counted n-grams reach; save it so that others can open it.
-# **Builds on** LLM05a, LLM05b and LLM06. **Takes** 45 minutes to read, plus the exercises, and a
-# minute to run at `tiny` on 2 cores. Build in sections 1 to 5, compare in 6 and 7, train in 8, talk
-# in 9.
+# **Builds on** LLM05a, LLM05b and LLM06, and LLM08's loop. **Takes** 45 minutes to read, three
+# hours with the exercises, a minute to run at `tiny` on 2 cores.
 
 # %% Imports
 import copy
@@ -23,7 +22,7 @@ from labs.llm01_inference import called
 from labs.llm04_tokenization import BPE
 from labs.llm10_llama import figures, parts, probes, samples, training_figures
 from labs.llm10_llama.conversion import as_they_are, from_transformers, renamed, to_transformers
-from labs.llm10_llama.ladder import RUNGS, beside_nanogpt, corpus, judged_on, nats, rungs
+from labs.llm10_llama.ladder import RUNGS, beside, beside_nanogpt, corpus, judged_on, nats, rungs
 from labs.llm10_llama.options import declare_options
 from labs.llm10_llama.parts import Config, choose, mix, padded_mask, parameters, random_tokens
 from labs.llm10_llama.publishing import facts, save
@@ -45,7 +44,8 @@ logging.disable_progress_bar()
 # A LLaMA (Touvron et al. 2023) reads a text and scores every possible next token. The symbols: $V$
 # tokens in the vocabulary, vectors of width $d$, $L$ blocks, $H$ query heads of width $D = d/H$,
 # $H_\text{kv}$ key-value heads, a feed-forward width $d_\text{ff}$. `Config` has them, by default
-# $d = 96$, $L = 4$; `tiny` trains 64 and 3, `small` 128 and 2. A batch has $B$ texts of $T$ tokens.
+# $d = 96$, $L = 4$; `tiny` trains 64 and 3, `small` 128 and 2. A batch has $B$ texts of $T$ tokens;
+# in training, $T$ is `context`.
 #
 # - **Embedding.** Row $i$ of a matrix $E$, $V \times d$, is the vector of token $i$.
 # - **Blocks.** Each adds two **branches** to the vector $x$: attention, then the feed-forward part.
@@ -53,7 +53,7 @@ logging.disable_progress_bar()
 # - **Output.** A last norm, then a product with a row for each token: $V$ scores, the **logits**.
 #
 # Norms are RMSNorm, the feed-forward part is SwiGLU: LLM05a's, in faster code. `parts.py` has both,
-# `Config`, the masks and the table of angles. Read it, too. No matrix has a bias. Two changes
+# `Config`, the masks and the table of angles. No matrix has a bias. Two changes
 # against the first LLaMA are possible. Queries can be **grouped**, as in LLM06: at `tiny`, 4 heads
 # share 2. The model can be **tied** (Press & Wolf 2017): then the output's matrix is $E$ itself.
 #
@@ -94,8 +94,8 @@ def the_model_as_a_drawing(run: Run):
 # $j^2 = -1$. A turn by the angle $\varphi$ is a product with $\cos\varphi + j\sin\varphi$: for 90°,
 # $1 \cdot j = j$. Only $m - n$ enters the product of a query at $m$ and a key at $n$ (LLM05b).
 #
-# Here and in Meta's code, neighbours are a pair: 0 and 1, 2 and 3. That is how PyTorch stores
-# complex numbers. The library transformers pairs $i$ with $i + D/2$; section 7 converts weights.
+# We turn coordinates 0 and 1 together, then 2 and 3, as Meta's code does. PyTorch's complex numbers
+# are two neighbours, too, so a view is enough. transformers turns $i$ with $i + D/2$ (section 7).
 
 
 # %% 2. Positions
@@ -286,8 +286,8 @@ class Llama(nn.Module):
         level=3,
         hints=(
             "Embed, pass all blocks one after the other, norm, and end with lm_head.",
-            "start is cache.filled[0], or 0 without a cache; turns = self.turns(start, T, device). "
-            "With a cache, block i gets extend = partial(cache.extend, i).",
+            "start is cache.filled[0] before the blocks, 0 without a cache: self.turns(start, T, "
+            "device). With a cache, block i gets extend = partial(cache.extend, i).",
             "mask = padded_mask(padding, T, start + T); with last, cut x[:, -1:] before the norm.",
         ),
     )
@@ -345,8 +345,8 @@ def tied_is_one_parameter(run: Run):
 # The first call reads the prompt into an empty cache; each later call brings one token. The model
 # was trained on no larger distance than its context, so a cache has room for `context` tokens at
 # most. If the next token doesn't fit, we start a new cache, and the model reads the last
-# `context // 2` tokens into it. With a context of 8 and a prompt of 6, tokens 0 to 5, the calls
-# read:
+# `context // 2` tokens into it. Half, so that this is rare. With a context of 8 and a prompt of
+# 6, tokens 0 to 5, the calls read:
 #
 # | call | reads tokens | then the cache has | its first token, `first` |
 # |---|---|---|---|
@@ -354,7 +354,7 @@ def tied_is_one_parameter(run: Run):
 # | 2, 3 | 6, then 7 | 0 to 7, so it is full | 0 |
 # | 4 | 5 to 8, into a new cache | 5 to 8 | 5 |
 #
-# Tokens before `first` are dropped, so `padding - first` tokens of padding are left.
+# Tokens before `first` are dropped, so `padding - first` tokens of padding are left; below 0, none.
 
 
 # %% 5. Writing
@@ -373,7 +373,7 @@ def generate(model: Llama, ids: Tensor, new: int, choose=parts.greedily, padding
 
     If the prompt is longer than the context, the model reads its end. `choose` takes (B, V) logits
     and returns (B,) tokens. `padding` is (B,), the padding at the left of each text. Call the model
-    in `torch.inference_mode()`, but return a clone made outside: training can't use tokens from it.
+    in `torch.inference_mode()`. Clone the result after that block: training can't use its tensors.
     """
     context = model.config.context
     prompt = ids.shape[1]
@@ -422,18 +422,20 @@ def no_logit_sees_the_future(run: Run):
 # If all $V$ tokens were equally likely, the loss would be $\ln V$. Untrained, a model's loss is
 # higher, because its logits are noise. After the last norm a token's vector has the squared length
 # $d$. A logit is its product with a row of $d$ entries of standard deviation $\sigma$, and has the
-# variance $d\sigma^2$. The loss is $\ln \sum_i e^{l_i}$ minus the target's logit, with the mean 0.
-# The sum is nearly $V$ times the mean of $e^l$: $e^{s^2/2}$, for normal logits of variance $s^2$.
+# variance $d\sigma^2$. The loss is $\ln \sum_i e^{l_i}$ minus the target's logit. That logit is 0
+# on average. The sum is nearly $V$ times the mean of $e^l$: $e^{s^2/2}$ for variance $s^2$.
 #
 # $$\text{loss} \approx \ln V + \frac{d\sigma^2}{2}$$
 #
-# For $V = 257$, $d = 96$, $\sigma = 0.05$ this is $5.55 + 0.12 = 5.67$. A first loss far above the
-# formula says that the initialisation or a scale is wrong. It doesn't find every bug: a model that
-# sees the future starts like a sound one.
+# For $V = 257$, $d = 96$, $\sigma = 0.05$ this is $5.55 + 0.12 = 5.67$. It holds while $d\sigma^2$
+# is small, here at most 0.47. For large logits, the largest alone decides the sum. A first loss far
+# above the formula says that the initialisation or a scale is wrong. It doesn't find every bug: a
+# model that sees the future starts like a sound one (LLM10+).
 #
 # Tied, the vector contains the row of the token just read, and meets that row again at the output.
-# So this token's logit is larger, by $d\sigma$ at most. In the mean of 160 models of this shape,
-# that added at most 0.002 to the loss for $\sigma$ from 0.01 to 0.07. The tied check allows 0.01.
+# So this token's logit is larger, by about $d\sigma$ times the cosine of the two. The branches
+# lower the cosine: in four models from 0.78 at $\sigma = 0.01$ to 0.09 at 0.07, so the logit was
+# 0.6 to 0.8. It is one of 257: in the mean of 160 models the loss grew by at most 0.002.
 
 
 # %% 6. The first loss
@@ -445,19 +447,14 @@ def the_first_loss_is_predicted(run: Run):
     """
     first_loss = partial(probes.first_loss, Llama)
     stds = (0.001, 0.01, 0.02, 0.03, 0.05, 0.07)
-    formula = [probes.predicted_first_loss(257, 96, std) for std in stds]
     losses = {}
     for name, tied in (("untied", False), ("tied", True)):
         # ε near 0: beside vectors as small as the smallest σ makes, 1e-5 would count
         losses[name] = [first_loss(Config(257, std=std, tied=tied, eps=1e-15)) for std in stds]
-        bounds = [4 * std * math.sqrt(96 / 8192) + 0.01 * tied for std in stds]
-        off = [abs(a - b) / c for a, b, c in zip(losses[name], formula, bounds, strict=True)]
-        because = "four standard errors, σ√(d/8192) for 8,192 targets, if tied + 0.01"
-        name = f"{name}: |loss − formula| ÷ its tolerance"
-        run.check(name, off, at_most=1, because=because, decides=True)
+        probes.judge_first_losses(run, name, losses[name], stds)
     default = probes.first_loss(lambda c: probes.with_torchs_defaults(Llama(c)), Config(257))
     because = "a row of σ = 1 meets itself: a logit of nearly d = 96 for the token just read"
-    run.check("PyTorch's own start, tied: loss", default, at_least=96 / 2, because=because)
+    run.check("PyTorch's own start, tied: loss", default, at_least=0.8 * 96, because=because)
     figures.first_losses(run, losses, stds, partial(probes.predicted_first_loss, 257, 96))
     return f"It is {default:.0f}: each token is predicted to repeat. A uniform guess costs 5.55."
 
@@ -465,11 +462,11 @@ def the_first_loss_is_predicted(run: Run):
 # %% [markdown]
 # ## 7. The real one
 # Is it a LLaMA? Then `LlamaForCausalLM` with our weights must return our logits, and vice versa.
-# Our modules have the same names as those of transformers. Only the rows of $W_q$ and $W_k$ are
-# reordered, because each row makes one coordinate: with $D = 6$, rows 0 1 2 3 4 5 of a head become
-# 0 2 4 1 3 5. Then we load LLM01's SmolLM2-135M, whose weights were rounded to 4 bits; we compute
-# in float32. It has 30 blocks, $d$ = 576 and 9 query heads on 3. Some facts in its texts are wrong:
-# transformers writes the same.
+# Our modules have the same names as those of transformers, which turns $i$ with $i + D/2$. Row $i$
+# of a head's part of $W_q$ or $W_k$ makes coordinate $i$, so we move the rows: first the even ones,
+# then the odd. With $D = 6$, rows 0 1 2 3 4 5 become 0 2 4 1 3 5. Then we load LLM01's
+# SmolLM2-135M, whose weights were rounded to 4 bits; we compute in float32. It has 30 blocks, $d$ =
+# 576 and 9 query heads on 3. A wrong year isn't our code's fault: transformers writes the same.
 
 
 # %% 7. The real one
@@ -480,7 +477,7 @@ def ours_equals_transformers(run: Run):
     Predict: we forget to reorder the rows of W_q and W_k. Does loading fail, or what happens?
     """
     config = Config(101, d_model=48, layers=3, heads=6, kv_heads=2, d_ff=136, std=0.2)
-    because = "transformers computes angles in float32; in float32, sums have another order, too"
+    because = "both compute angles in float32; in float32, sums have another order, too"
     for dtype in (torch.float64, torch.float32):
         ours = Llama(config).to(dtype)
         tokens = random_tokens(config, 3, 50)
@@ -535,27 +532,31 @@ def smollm2_lives_in_our_model(run: Run):
 # %% [markdown]
 # ## 8. Training
 # The text is Shakespeare's plays, 5 MB, or `--corpus FILE`. Tokens are bytes, or LLM04's BPE with
-# `--merges N`; one more marks the end of a text. The last tenth of the text is for validation.
+# `--merges N`; one more marks the end of a text. The last tenth is for validation; `tiny` uses
+# 65,536 tokens of it.
 #
-# **What does a loss mean?** Compare it with counting. A **bigram** model counts how often each
-# token follows the last one, a trigram model the last two. In a new text some pairs have the count
-# 0, so counts are smoothed (Witten & Bell 1991). If a history $h$ was seen $c$ times, followed by
-# $k$ different tokens, the counts get the share $c/(c + k)$, and the next shorter history the rest:
+# **What does a loss mean?** Compare it with counting. A **bigram** model predicts a token from the
+# one before it, a trigram model from the two before it, by their counts in the training text. In a
+# new text some pairs have the count 0, so counts are smoothed (Witten & Bell 1991). If a history
+# $h$ was seen $c$ times, followed by $k$ different tokens, the counts get the share $c/(c + k)$,
+# and the next shorter history the rest. A history never seen leaves all to the shorter one; below
+# the unigram is $1/V$:
 #
 # $$p(w \mid h) = \frac{c(h, w) + k(h)\,p(w \mid \text{shorter } h)}{c(h) + k(h)}$$
 #
 # Say "Q" was seen 9 times, always before "u". Then $p(\text{u}) = (9 + 1 \cdot p_0(\text{u}))/10$,
-# with the unigram's $p_0$. These losses are a ladder's rungs. In a short run our model reads only a
-# part of the training text, and at the start of each validation window it lacks the text before it.
-# The counts have both. Better smoothing would lower the rungs, though. A loss below a rung beats
-# these counts; one just above it doesn't show that counting is the better method.
+# with the unigram's $p_0$. The losses of 1-grams to 5-grams are a ladder, and each is a rung. In a
+# short run our model reads only a part of the training text, and at the start of each validation
+# window it lacks the text before it. The counts have both. Better smoothing would lower the rungs,
+# though. A loss below a rung beats these counts; one above it doesn't show that counting is better.
+# Losses closer than 0.02 count as level.
 #
 # **The loop** is LLM08's at its core, without micro-batches and clipping. Take $B$ windows of
 # $T + 1$ tokens from anywhere in the text: the first $T$ are read, the last $T$ are the targets.
 # Muon (Jordan et al. 2024) updates the blocks' matrices, AdamW the embedding and the gains; LLM10+
-# explains Muon and compares the two. Their rates rise for a twentieth of the steps and then fall to
-# nearly zero. `backward` is Accelerate's; `training.py` has the rest. At `small` the windows come
-# roughly in the order of the text, so the last ones stand near the validation text.
+# explains Muon. Their rates rise for a twentieth of the steps and then fall to nearly zero.
+# `backward` is Accelerate's; `training.py` has the rest. At `small` the windows come roughly in
+# the order of the text, so the last ones are near the validation text, which helps the model.
 
 
 # %% 8. Training
@@ -612,8 +613,7 @@ def the_loss_passes_the_rungs(run: Run):
         require_below(run, name, lines[name] - loss)
     lines |= beside_nanogpt(run, loss)
     training_figures.show(run, result, lines, loss)
-    ahead = [f"{name}s ({rung:.3f})" for name, rung in rungs(run).items() if rung < loss]
-    return f"{loss:.3f} nats; still ahead: {', '.join(ahead) or 'nothing that we counted'}."
+    return f"{loss:.3f} nats; {beside(rungs(run), loss)}."
 
 
 @lab.experiment

@@ -1,7 +1,7 @@
 """What one computes to prove a language model right: counts, gradients, first losses."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import mean
 from typing import Any
 
@@ -51,6 +51,24 @@ def slopes_between(model: Any, tokens: Tensor) -> Tensor:
 def predicted_first_loss(v: int, d: int, std: float) -> float:
     """Return the first loss by the formula, ln V + d σ²/2, in nats."""
     return math.log(v) + d * std**2 / 2
+
+
+def judge_first_losses(run: Run, name: str, losses: Sequence[float], stds: Sequence[float]) -> None:
+    """Compare first losses at V = 257 and d = 96 with the formula.
+
+    Args:
+        run: the run.
+        name: "tied" or "untied"; a tied model's loss may be larger by 0.01.
+        losses: the losses, each of 8,192 targets.
+        stds: the standard deviations of the weights.
+    """
+    off = []
+    for loss, std in zip(losses, stds, strict=True):
+        bound = 4 * std * math.sqrt(96 / 8192) + (0.01 if name == "tied" else 0)
+        off.append(abs(loss - predicted_first_loss(257, 96, std)) / bound)
+    because = "four standard errors, σ√(d/8192) as if the logits were independent; tied + 0.01"
+    what = f"{name}: |loss − formula| ÷ its tolerance"
+    run.check(what, off, at_most=1, because=because, decides=True)
 
 
 def with_torchs_defaults(model: Any) -> Any:

@@ -28,13 +28,13 @@ def show(run: Run, result: Trained, lines: Mapping[str, float], loss: float) -> 
     run.measure("at 6·N operations a token", work, unit="GFLOP/s", timed=True)
     judged = len(judged_on(run))
     looked = len(looked_at(run))
-    place = "all of it" if looked == judged else f"{looked:,} of its tokens, in pieces"
+    place = f"{looked:,} tokens of the validation text"
     seen = written(result)
     run.figure(
         figures.descent(result.losses, {n: loss for n, (loss, _) in seen.items()}, lines, each),
         "descent",
-        f"The loss in training, and on the validation text: on {place}. Dotted: what counting "
-        "gives, on all of it.",
+        f"Line: the loss in training. Dots: on {place}. Dotted: counting, on the {judged:,} tokens "
+        "of the final loss.",
         alt="Training and validation loss over tokens seen, on a log scale, falling past dotted "
         "lines, one for each counting model.",
     )

@@ -608,3 +608,10 @@ def test_the_closing_reports_the_loss():
     loss = Measurement("nats per token", [1.7], "", Bound())
     text = lab.closing(Results([Experiment("the_loss_passes_the_rungs", "", items=[loss])]))
     assert "1.700 nats per token" in text
+
+
+def test_a_loss_as_near_as_chance_is_level_with_a_rung():
+    losses = {"trigram": 2.0, "4-gram": 1.783, "5-gram": 1.7}
+    said = "level with it: 4-grams (1.783); ahead of it: 5-grams (1.700)"
+    assert ladder.beside(losses, 1.787) == said
+    assert ladder.beside({"trigram": 2.0}, 1.787) == "better than all that we counted"

@@ -278,9 +278,10 @@ def test_a_step_shows_loss_rate_and_sample(opened: Opener) -> None:
         assert (validation, rate) == ("3.600", "0.0078")
         assert page.locator("pre").text_content() == "xq<z"
         page.keyboard.press("ArrowRight")
-        said(page, "Step 13: training loss 3.400, below uniform;")
+        said(page, "Step 13: training loss 3.400; learning rate")
+        said(page, "Validation loss 3.600 after 10 steps, below uniform.")
         move(page, "step", 3)
-        said(page, "Step 3: training loss 3.900, below uniform")
+        said(page, "Step 3: training loss 3.900; learning rate")
         assert page.get_by_text("Nothing written yet").is_visible()
 
 

@@ -118,6 +118,12 @@ LabViews.kinds.curve = (stage, data) => {
     (value) => showStep(value),
   );
 
+  // The baselines were computed on validation text, so they compare with the loss on it.
+  const passed = (loss) => {
+    const below = baselines.filter((one) => loss < one.loss).map((one) => one.name);
+    return below.length ? `below ${below.join(", ")}` : "above all baselines";
+  };
+
   const showStep = (next) => {
     step = next;
     const last = seen.filter((one) => one.step <= step).at(-1);
@@ -128,12 +134,8 @@ LabViews.kinds.curve = (stage, data) => {
     numbers[2].value.textContent = rate;
     title.textContent = last ? `Written after ${thousands(last.step)} steps` : "Nothing written yet";
     sample.textContent = last ? LabViews.printable(last.text) : "";
-    const below = baselines.filter((one) => smooth[step - 1] < one.loss).map((one) => one.name);
-    const passed = below.length ? `below ${below.join(", ")}` : "above all baselines";
-    live.say(
-      `Step ${thousands(step)}: training loss ${smooth[step - 1].toFixed(3)}, ${passed}; ` +
-        `learning rate ${rate}.${last ? ` Validation loss ${validation} after ${last.step} steps.` : ""}`,
-    );
+    const said = `Step ${thousands(step)}: training loss ${smooth[step - 1].toFixed(3)}; learning rate ${rate}.`;
+    live.say(last ? `${said} Validation loss ${validation} after ${last.step} steps, ${passed(last.loss)}.` : said);
     showCursor();
   };
 
