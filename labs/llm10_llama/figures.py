@@ -49,7 +49,7 @@ _COLOURS = ("C0", "C1", "C2", "grey")  # embedding, attention, feed-forward, nor
 
 def _column(ax: Axes, c: Config) -> None:
     """Draw the path of a token, from the bottom to the top."""
-    shapes = f"{c.heads} heads of {c.head_dim}, on {c.kv_heads} of keys"
+    shapes = f"{c.heads} heads, {c.kv_heads} of keys"
     ends = "E again, tied" if c.tied else "a separate matrix"
     boxes = (
         (0, "token", f"one of {c.vocabulary:,}", "grey"),
