@@ -579,6 +579,6 @@ if "invoke.main" in sys.modules and _words and not _words[0].startswith("-"):
     if code := refuse_wrong_words(_words, _tasks):
         raise Exit(code=code)
     _before_dashes = _words[: _words.index("--")] if "--" in _words else _words
-    if {"--help", "-h"} & set(_before_dashes[2:]):  # there Invoke lists options without a text
+    if {"--help", "-h"} & set(_before_dashes[1:]):  # there Invoke lists options without a text
         _help_instead(_words[0], "--help")
         raise Exit

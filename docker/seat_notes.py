@@ -7,6 +7,7 @@ notes, and seat.bashrc shows them in the terminal.
 import json
 import os
 import re
+import shlex
 import threading
 import time
 from contextlib import suppress
@@ -24,7 +25,7 @@ from tornado.web import authenticated
 
 HOME = Path("/lab")
 FOLDERS = (HOME / "work", HOME / "outputs")
-FILE = Path("/tmp/notes")  # seat.bashrc shows it above each prompt
+FILE = Path("/tmp/notes")  # seat.bashrc shows it above a prompt, once
 WARN_FROM = 0.8
 SECONDS_BETWEEN = 20
 SECONDS_BEFORE_THE_END = 900
@@ -70,9 +71,13 @@ class Usage:
         text = f"Your files take {self.used / 2**20:,.1f} of {self.quota / 2**20:,.1f} MB. "
         if self.full:
             text += "Nothing more can be saved, and a seat that goes on writing is stopped. "
-        largest = [f"{path} {size / 2**20:,.0f} MB" for path, size in _largest(self.sizes)]
-        text += f"The largest: {', '.join(largest)}. " if largest else ""
-        return f"{text}Remove what you don't need: rm -r FILE"
+        largest = _largest(self.sizes)
+        if not largest:
+            return f"{text}Remove what you don't need: rm -r FILE"
+        named = [f"{path} {size / 2**20:,.0f} MB" for path, size in largest]
+        first = shlex.quote(str(largest[0][0]))
+        text += f"The largest: {', '.join(named)}. "
+        return f"{text}Remove what you don't need, such as: rm -r {first}"
 
 
 def _add(sizes: dict[Path, int], path: Path, size: int) -> None:

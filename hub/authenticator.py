@@ -50,6 +50,17 @@ class WorkshopAuthenticator(Authenticator):
         self.tries.add_wrong(source, name, is_teacher)
         return None
 
+    async def refresh_user(self, user, handler=None):
+        """Remember that a learner is here; JupyterHub calls this for each request to the hub.
+
+        A browser that is logged in asks the hub before it opens a new seat. A seat's own requests
+        have a token.
+        """
+        is_own = handler is not None and handler.current_user is user
+        if is_own and handler.get_token() is None:
+            presence.record(state.WORKSHOP, user.name, time.time())
+        return True
+
     def _password_of(self, name):
         if name in self.admin_users:
             return self.teacher_password

@@ -29,10 +29,15 @@ def copy_when_due(workshop: Path, engine: Any, ident: str) -> None:
         print(f"No copy of the learners' work: {error}", file=sys.stderr)
 
 
-def main() -> int:
-    """Make a copy for `invoke hub --stop`, and print its name; or print why there is none."""
+def main(folders: list[str]) -> int:
+    """Make a copy for `invoke hub --stop` or `--purge`, and print its name or why there is none.
+
+    Args:
+        folders: The folder workshop/ on the host; none in the hub's container.
+    """
+    workshop = Path(folders[0]) if folders else state.WORKSHOP
     try:
-        path = archive.copy(state.WORKSHOP, time.time())
+        path = archive.copy(workshop, time.time())
     except OSError as error:
         print(error, file=sys.stderr)
         return 1
@@ -41,4 +46,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

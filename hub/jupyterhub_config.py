@@ -108,6 +108,7 @@ c.WorkshopAuthenticator.users = workshop.users
 c.WorkshopAuthenticator.seats = settings.seats
 c.WorkshopAuthenticator.admin_users = {settings.teacher}
 c.WorkshopAuthenticator.allow_all = True
+c.WorkshopAuthenticator.auth_refresh_age = -1  # call `refresh_user` for each request
 
 c.SeatSpawner.image = workshop.seat.image
 c.SeatSpawner.cmd = ["jupyterhub-singleuser"]

@@ -13,24 +13,36 @@ from labs.course import safe_files
 from launcher.hub_folder import LEARNERS
 
 SLACK = 1.1  # a run that begins below the quota may end a little above it
+GRACE = 5 * 2**20  # bytes; a learner who removes files also writes: a note, progress, a notebook
 
 
 @dataclass
 class Growth:
-    """Remember what each learner's files took when they were last measured."""
+    """Remember what each learner's files took.
+
+    Attributes:
+        quota: The bytes that a learner's files may take.
+        before: What they took when they were last measured; None if they couldn't be.
+        least: The least that they took since the seat started.
+    """
 
     quota: int
     before: dict[str, int | None] = field(default_factory=dict[str, int | None])
+    least: dict[str, int] = field(default_factory=dict[str, int])
 
     def too_much(self, workshop: Path, names: Iterable[str]) -> list[str]:
-        """Return those who are beyond their quota, and have written more since the last call.
+        """Return those who are beyond their quota, and have written more than `GRACE` since.
 
         Who removes files is never among them. Who hides files is: in folders that they close again
         and again, or that are too deep to be measured.
         """
         used = {name: _size(workshop / LEARNERS, name) for name in names}
-        growing = [name for name, size in used.items() if self._grows(name, size)]
+        known = {name: size for name, size in used.items() if size is not None}
+        self.least = {name: min(size, self.least.get(name, size)) for name, size in known.items()}
         self.before = used
+        growing = [name for name, size in used.items() if self._grows(name, size)]
+        for name in growing:  # a seat that starts again may write again
+            self.least.pop(name, None)
         return growing
 
     def reason(self, name: str) -> Reason:
@@ -40,14 +52,13 @@ class Growth:
             why = "your files can't be measured: a folder is closed, or too deep in others."
             return stopped(why, "files can't be measured")
         used = f"{size / 2**20:,.0f} of {self.quota / 2**20:,.0f} MB"
-        why = f"your files take {used}. Start it, then delete files."
+        why = f"your files take {used}. Delete some once it runs again."
         return stopped(why, f"quota, {used}")
 
     def _grows(self, name: str, size: int | None) -> bool:
         if size is None:
             return True
-        before = self.before.get(name)
-        return size > SLACK * self.quota and before is not None and size > before
+        return size > max(SLACK * self.quota, self.least[name] + GRACE)
 
 
 def _size(root: Path, name: str) -> int | None:

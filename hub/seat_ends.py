@@ -40,9 +40,7 @@ class End(Reason):
     when: str = ""
 
 
-UNEXPECTED = Reason(
-    "ended unexpectedly at", ". Your saved files are there. Start it again.", "ended"
-)
+UNEXPECTED = Reason("ended unexpectedly at", ". Your saved files are there.", "ended")
 
 
 def stopped(why: str, brief: str) -> Reason:

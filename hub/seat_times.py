@@ -14,7 +14,7 @@ from typing import Any
 from hub.seat_ends import Reason, stopped
 from hub.time_limits import in_words
 
-REST = "Your files are saved. Start it again."
+REST = "Your files are saved."
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -89,6 +90,11 @@ def up_command(
 def copy_command() -> list[str]:
     """Return the command that makes a copy of all work in the running hub."""
     return [*compose_command(), "exec", "--no-TTY", "hub", "python", "-m", "hub.copies"]
+
+
+def copy_command_without_hub(folder: Path) -> list[str]:
+    """Return the command that makes a copy of all work in a folder workshop/, without a hub."""
+    return [sys.executable, "-m", "hub.copies", str(folder)]
 
 
 def up(command: list[str], variables: dict[str, str], settings: HubSettings) -> None:

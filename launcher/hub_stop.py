@@ -6,12 +6,14 @@ import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from launcher import hub_compose, hub_folder
+from launcher import ROOT, hub_compose, hub_folder
 from launcher.cards import WRONG_USAGE, Card, print_status
 from launcher.engine import Engine
+from launcher.file_owner import file_owner, make_writable_folder
 from launcher.hub_compose import compose_command, require_runtime
 from launcher.hub_folder import ARCHIVES, CLASS, COPIES, LABEL, LEARNERS, MESSAGE, STATE
 from launcher.hub_settings import WORKSHOP
@@ -19,6 +21,7 @@ from launcher.hub_users import is_allowed
 from launcher.known_errors import explain
 from launcher.lab_service import shell_line
 from launcher.processes import capture
+from launcher.task_words import SIMILAR
 
 SECONDS_TO_STOP = 5
 AT_ONCE = 8  # seats that stop at the same time
@@ -45,6 +48,8 @@ def stop(dry: bool) -> int:
     if copy:
         print_status(copy)
     list_left(WORKSHOP)
+    if _work(WORKSHOP):
+        print_status("invoke hub --purge removes the hub's own files, and no work.")
     return 0
 
 
@@ -53,11 +58,17 @@ def _copy_work(engine: Engine) -> str:
     seats, _ = _seats_and_networks(engine)
     if not seats or not hub_compose.containers(engine):
         return ""
-    result = capture(hub_compose.copy_command(), stderr=subprocess.PIPE)
+    copy, problem = _run_copy(hub_compose.copy_command())
+    return copy or f"No copy of the learners' work was made: {problem}"
+
+
+def _run_copy(command: list[str]) -> tuple[str, str]:
+    """Run a command that makes a copy; return a line that names the copy, or "" and a reason."""
+    result = capture(command, cwd=ROOT, stderr=subprocess.PIPE)
     if result.returncode == 0:
-        return f"A copy of all work is in {WORKSHOP / COPIES / result.stdout.strip()}."
+        return f"A copy of all work is in {WORKSHOP / COPIES / result.stdout.strip()}.", ""
     lines = result.stderr.strip().splitlines() or ["it printed nothing"]
-    return f"No copy of the learners' work was made: {lines[-1]}"
+    return "", lines[-1]
 
 
 def _end(engine: Engine) -> str:
@@ -116,7 +127,6 @@ def list_left(folder: Path) -> None:
         print("\n".join(lines))
         print_status("To continue: invoke hub. To see where everybody stands:")
         print_status(f"invoke progress --class {folder / LEARNERS}")
-        print_status("invoke hub --purge removes the hub's own files, and no work.")
     else:
         print(f"{folder} has no work of learners.")
 
@@ -153,6 +163,9 @@ def purge(names: str, dry: bool) -> int:
     if dry:
         return _print_commands(engine, [WORKSHOP / STATE, WORKSHOP / CLASS, *chosen])
     print_status(_end(engine))
+    removes_learners = any(path.parent.name == LEARNERS for path in chosen)
+    if removes_learners and WORKSHOP / COPIES not in chosen:
+        _copy_before_removal()
     hub_folder.remove_state(WORKSHOP)
     _remove(chosen)
     removed = ["the hub's own files", *(str(path.relative_to(WORKSHOP)) for path in chosen)]
@@ -165,6 +178,21 @@ def purge(names: str, dry: bool) -> int:
     if files := sorted(path.name for path in WORKSHOP.glob("*") if path.is_file()):
         print_status(f"Settings and passwords stay in {WORKSHOP}: {', '.join(files)}")
     return 0
+
+
+def _copy_before_removal() -> None:
+    """Copy all work, because a learner's folder is removed.
+
+    Raises:
+        Card: If that fails.
+    """
+    make_writable_folder(WORKSHOP / COPIES, file_owner())
+    copy, problem = _run_copy(hub_compose.copy_command_without_hub(WORKSHOP))
+    if not copy:
+        why = f"No copy of the learners' work can be made: {problem}. The hub has ended."
+        fix = f"make room: df -h {WORKSHOP}; or without a copy: rm -r {WORKSHOP / LEARNERS}/NAME"
+        raise Card("Nothing was removed.", why, fix)
+    print_status(copy)
 
 
 def _chosen(folder: Path, names: str) -> list[Path]:
@@ -188,7 +216,9 @@ def _path(folder: Path, name: str) -> Path:
     if Path(name).name == name and name.endswith(".tar.gz") and archive.is_file():
         return archive
     names = [path.name for path, _ in _work(folder)]
+    near = get_close_matches(name.lower(), names, 1, SIMILAR)
     why = f"{folder} has no learner and no archive of this name. Nothing was removed or stopped."
+    why += f" Did you mean {near[0]}?" if near else ""
     fix = f"choose from {', '.join(names)}; or {ALL}" if names else "nothing is left to purge"
     raise Card(f"{name!r} can't be purged.", why, fix, WRONG_USAGE)
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shlex
 import stat
 import unicodedata
 from pathlib import Path
@@ -47,7 +48,12 @@ def read_users(path: Path, teacher: str) -> dict[str, str]:
     """
     users: dict[str, str] = {}
     problems: dict[int, str] = {}
-    for number, row in _rows(path):
+    rows = _rows(path)
+    if rows and all(len(row) == 1 and ";" in row[0] for _, row in rows):
+        why = "Its columns are separated by semicolons, and have to be by commas."
+        fix = f"sed -i 's/;/,/' {shlex.quote(str(path))}; then: invoke hub"
+        raise Card(f"{path} can't be used.", why, fix, WRONG_USAGE)
+    for number, row in rows:
         problem = _problem(row, users, teacher)
         if number == 1 and _is_header(row):
             problem = "it looks like a header: remove it"
@@ -101,7 +107,11 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         raise _unreadable(path, f"The error was: {error}.") from error
     except ValueError as error:
         raise _unreadable(path, f"{error}. Excel may have saved an umlaut.") from error
-    return [(number, row) for number, row in rows if any(row) and row[:2] != HEADER]
+    return [(number, row) for number, row in rows if any(row) and not _is_known_header(row)]
+
+
+def _is_known_header(row: list[str]) -> bool:
+    return [cell.lower() for cell in row] == HEADER
 
 
 def _unreadable(path: Path, why: str) -> Card:

@@ -21,6 +21,7 @@ from launcher.findings import FIX, NOTE, Finding, from_card, judge
 from launcher.hub_address import is_taken
 from launcher.hub_settings import SETTINGS_FILE, WORKSHOP, HubSettings
 from launcher.image_status import name_to_run, why_build
+from launcher.known_errors import why_no_engine
 from launcher.placement import Placement
 from launcher.preflight_checks import LAB_BYTES, SEAT_BYTES
 from launcher.runtime import Runtime
@@ -44,7 +45,9 @@ def findings(runtime: Runtime | None, folder: Path = WORKSHOP) -> Iterator[Findi
         yield from_card("hub", card)
         return
     if runtime is None or runtime.engine is None:
-        yield Finding("hub", "it needs a container engine", FIX, "docker info")
+        # Without a runtime, an earlier finding says why the engine can't be used.
+        why, fix = why_no_engine() if runtime else ("It can't be used.", "docker info")
+        yield Finding("hub", f"A hub needs Docker. {why}", FIX, fix)
         return
     yield seats(hub)
     if hub.users:

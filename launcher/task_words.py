@@ -142,6 +142,12 @@ def _surplus_word(split: _Words, known: KnownTask, after: Sequence[str]) -> Card
     task = split.known[0]
     what = f"invoke {task} can't be given {split.known[surplus[0]]!r}."
     words = [word for n, word in enumerate(split.known) if n not in surplus]
+    option = f"--{split.known[surplus[0]]}"
+    if option in known.flags:
+        words = [option if n == surplus[0] else word for n, word in enumerate(split.known)]
+        is_complete = len(surplus) == 1 and not known.flags[option]
+        fix = typed_command([*words, *after] if is_complete else [task, "--help"])
+        return Card(what, f"There is {option}.", fix, WRONG_USAGE)
     if task == "lab":
         words[places[0]] = ",".join(split.known[n] for n in places)
         why = "Commas join labs."

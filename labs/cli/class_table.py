@@ -6,6 +6,7 @@ It runs outside of any container, so it follows no link of a learner, and reads 
 import csv
 import os
 import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from labs.course.terminal import line, screen
 from rich.table import Table
 
 DAMAGED = "damaged"
+ARCHIVE_TOP = "class"  # the folder that an archive of a hub unpacks to
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,22 @@ def _folders(group: Path) -> dict[str, tuple[str, ...]]:
             if _has_work(folder.joinpath(*parts)):
                 found.setdefault(folder.name, (*parts, "progress"))
     if not found:
-        what = f"{group} has no learners." if group.is_dir() else f"There is no folder {group}."
-        why = "It needs a folder for each learner, with work/progress/, progress/ or sheets in it."
-        raise Card(what, why, f"ls {group if group.is_dir() else '.'}", WRONG_USAGE)
+        raise _no_learners(group)
     return found
+
+
+def _no_learners(group: Path) -> Card:
+    """Return the card for a path where no learner has work."""
+    if group.is_file() and tarfile.is_tarfile(group):
+        fix = f"tar -xzf {group}, then: invoke progress --class {ARCHIVE_TOP}"
+        why = "The progress in it can be read once it is unpacked."
+        return Card(f"{group} is an archive.", why, fix, WRONG_USAGE)
+    what = f"{group} has no learners." if group.is_dir() else f"There is no folder {group}."
+    why = "It needs a folder for each learner, with work/progress/, progress/ or sheets in it."
+    places = (group / "learners", group / ARCHIVE_TOP, Path("workshop/learners"))
+    near = next((place for place in places if place.is_dir()), None)
+    fix = f"invoke progress --class {near}" if near else "name the folder that has the learners'"
+    return Card(what, why, fix, WRONG_USAGE)
 
 
 def _has_work(folder: Path) -> bool:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from typing import Any
 
 from labs.course import progress
@@ -166,6 +167,23 @@ def test_a_class_without_learners_is_a_card(school: Clone) -> None:
     ended = school.labs("progress", "--class", "labs")
     assert ended.code == 2, ended
     assert "labs has no learners" in ended.err
+    assert "fix: name the folder that has the learners'" in ended.err
+    record(school, "workshop/learners/ada/work/progress", {"add": DONE})
+    for wrong in ("labs", "workshop", "gone"):
+        ended = school.labs("progress", "--class", wrong)
+        assert "fix: invoke progress --class workshop/learners" in ended.err
+
+
+def test_an_archive_in_place_of_a_folder_is_unpacked_with_the_printed_command(
+    school: Clone,
+) -> None:
+    record(school, "class/ada/work/progress", {"add": DONE})
+    with tarfile.open(school.path / "class-1.tar.gz", "w:gz") as archive:
+        archive.add(school.path / "class", "class")
+    shutil.rmtree(school.path / "class")
+    ended = school.labs("progress", "--class", "class-1.tar.gz")
+    assert "class-1.tar.gz is an archive." in ended.err
+    assert "fix: tar -xzf class-1.tar.gz, then: invoke progress --class class" in ended.err
 
 
 def test_a_deeper_part_is_next_after_the_lessons(deeper: Clone) -> None:

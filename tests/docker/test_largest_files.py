@@ -58,7 +58,12 @@ def test_the_largest_files_are_named_wherever_they_are(notes: Any, tmp_path: Pat
     assert (
         "The largest: work/big 6 MB, outputs/LLM06/2026-01-01/model 3 MB, work/data/a/b 2" in text
     )
-    assert text.endswith("rm -r FILE")
+    assert text.endswith("Remove what you don't need, such as: rm -r work/big")
+
+
+def test_a_name_with_spaces_is_quoted(notes: Any, tmp_path: Path) -> None:
+    write(tmp_path, "work/my data/large file", 9 * MB)
+    assert note(notes).endswith("such as: rm -r 'work/my data/large file'")
 
 
 def test_a_folder_of_many_files_is_named_as_one(notes: Any, tmp_path: Path) -> None:

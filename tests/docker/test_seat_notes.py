@@ -19,7 +19,8 @@ ACTIVATE = """async () => {
     await extension.init({});
     const plugin = (await extension.get("./extension"))().default;
     const serverSettings = { baseUrl: `${location.origin}/user/ada/` };
-    plugin.activate({ serviceManager: { serverSettings } });
+    window.started = Promise.withResolvers();
+    plugin.activate({ serviceManager: { serverSettings }, started: window.started.promise });
 }"""
 
 
@@ -110,6 +111,22 @@ def test_jupyterlab_moves_down_so_that_a_note_covers_nothing(seat: Seat) -> None
     assert seat.page.evaluate(top) == 0
 
 
+def test_jupyterlab_moves_down_also_if_it_starts_after_a_note_is_shown(seat: Seat) -> None:
+    height = "document.querySelector('.llm-labs-notes').offsetHeight"
+    seat.page.evaluate("document.getElementById('main').remove()")
+    seat.look([MESSAGE, QUOTA])
+    seat.page.evaluate(
+        """() => {
+            const main = document.createElement("div");
+            main.id = "main";
+            document.body.append(main);
+            window.started.resolve();
+        }"""
+    )
+    top = seat.page.evaluate("document.getElementById('main').style.top")
+    assert top == f"{seat.page.evaluate(height)}px" != "0px"
+
+
 def test_a_time_is_shown_in_the_time_zone_of_the_browser(seat: Seat) -> None:
     note = {"id": "end", "text": "This seat stops at 2026-11-29T23:51:07Z. Save your work."}
     assert seat.look([note]) == ["This seat stops at 08:51. Save your work."]
@@ -119,7 +136,8 @@ def test_a_seat_that_the_hub_stopped_says_why_and_when(seat: Seat) -> None:
     seat.look([MESSAGE])
     time = '<time datetime="2026-11-29T23:51:07Z">23:51 UTC</time>'
     seat.end = f'<p id="end-of-seat">Your seat was stopped at\n {time}: your files take 145 MB.</p>'
-    assert seat.look([]) == ["Your seat was stopped at 08:51: your files take 145 MB."]
+    shown = "Your seat was stopped at 08:51: your files take 145 MB. Reload this page to start it"
+    assert seat.look([]) == [f"{shown} again."]
 
 
 def test_a_seat_that_ended_for_an_unknown_reason_keeps_its_notes(seat: Seat) -> None:

@@ -62,8 +62,8 @@ def test_a_copy_at_the_stop_prints_its_name_or_why_there_is_none(
     workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(state, "WORKSHOP", workshop)
-    assert copies.main() == 0
+    assert copies.main([]) == 0
     assert capsys.readouterr().out.split() == names(workshop)
     monkeypatch.setattr(state, "WORKSHOP", workshop / "nowhere")
-    assert copies.main() == 1
+    assert copies.main([]) == 1
     assert "No such file" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from launcher import hub_folder
+from launcher import hub_api, hub_folder
 from tests.conftest import Clone, _fresh_clone, _remove_containers_of, containers_of
 from tests.hub import learner as learner_module
 from tests.hub.learner import PATIENCE, Learner
@@ -373,6 +373,19 @@ def test_the_teacher_sees_the_class_hands_out_and_collects(hub: Hub) -> None:
     assert any(line.startswith("ada,") and ",works," in line for line in lines)
 
 
+def test_a_learner_who_is_still_logged_in_and_opens_a_new_seat_is_there(hub: Hub) -> None:
+    ben = enter(hub, "ben")
+    ben.stop_seat()
+    token = (hub.workshop / "state" / "token").read_text().strip()
+    api = hub_api.HubApi(hub.server, token)
+    assert list(hub_api.start_seats(api, ["ben"], 1, lambda _: None).ready) == ["ben"]
+    teacher = hub.learner("teacher", TEACHER)
+    assert teacher.log_in().text.count(">ready, not entered yet</td>") == 1
+    assert ben.ask("/user/ben/lab").status == 200
+    page = teacher.ask("/services/class/").text
+    assert "not entered yet" not in page and page.count(">works</td>") == 2
+
+
 def test_a_message_of_the_teacher_reaches_every_seat(hub: Hub) -> None:
     teacher = hub.learner("teacher", TEACHER)
     page = teacher.log_in()
@@ -462,7 +475,7 @@ def test_work_outlives_a_seat_and_a_seat_that_was_killed_starts_again(hub: Hub) 
     page = ben.ask("/user/ben/lab")
     assert page.status == 424
     assert "Your seat ended unexpectedly at" in page.text
-    assert "Your saved files are there. Start it again." in page.text
+    assert "Your saved files are there." in page.text
     teacher = hub.learner("teacher", TEACHER).log_in()
     assert '<td data-label="seat">ended <time' in teacher.text
     assert ben.open_seat().status == 200
@@ -482,7 +495,9 @@ def test_a_full_quota_is_told_and_refuses_to_save(hub: Hub) -> None:
     assert in_jupyterlab["id"] == "full"
     assert "The largest: outputs/large 10 MB" in in_jupyterlab["text"]
     refused = ben.ask("/user/ben/api/contents/work/more.txt", file, "PUT")
-    assert refused.status == 507 and "rm -r FILE" in refused.text
+    assert refused.status == 507 and "rm -r outputs/large" in refused.text
+    shown = ben.type_in_terminal("true\rtrue\recho e''nd", "end\r\n")
+    assert shown.count("Nothing more can be saved") == 1, "once, not above each prompt"
     shown = ben.type_in_terminal("rm outputs/large; echo e''nd", "end\r\n")
     assert "Your files take 1" in shown
     assert ben.ask("/user/ben/api/contents/work/more.txt", file, "PUT").status == 201

@@ -36,7 +36,7 @@ def test_a_reason_is_remembered_until_the_seat_starts_again(tmp_path: Path) -> N
 def test_each_reason_has_words_for_the_learner_and_for_the_teacher() -> None:
     growth = Growth(60 * 2**20, {"ada": 350 * 2**20, "eve": None})
     reason = growth.reason("ada")
-    assert reason.after == ": your files take 350 of 60 MB. Start it, then delete files."
+    assert reason.after == ": your files take 350 of 60 MB. Delete some once it runs again."
     assert reason.brief == "quota, 350 of 60 MB"
     assert growth.reason("eve").brief == "files can't be measured"
     times = SeatTimes(3600, 0, lambda: 0.0)

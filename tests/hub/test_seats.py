@@ -146,16 +146,23 @@ def test_a_new_container_of_the_hub_joins_the_seats_that_run() -> None:
 def test_only_a_learner_who_goes_on_writing_is_beyond_the_quota(tmp_path: Path) -> None:
     for name in ("ada", "ben"):
         learners.make_folders(tmp_path, name)
-    growth = Growth(quota=100_000)
+    mega = 2**20
+    growth = Growth(quota=10 * mega)
     file = tmp_path / "learners" / "ada" / "outputs" / "large"
-    file.write_bytes(b"1" * 200_000)
-    assert growth.too_much(tmp_path, ["ada", "ben"]) == [], "the hub sees it for the first time"
-    assert growth.too_much(tmp_path, ["ada", "ben"]) == [], "it doesn't grow"
-    file.write_bytes(b"1" * 400_000)
-    assert growth.too_much(tmp_path, ["ada", "ben"]) == ["ada"]
-    assert growth.reason("ada").brief == "quota, 0 of 0 MB"
-    file.write_bytes(b"1" * 300_000)
-    assert growth.too_much(tmp_path, ["ada", "ben"]) == [], "the learner removes files"
+
+    def stopped_with(megabytes: int) -> list[str]:
+        file.write_bytes(b"1" * megabytes * mega)
+        return growth.too_much(tmp_path, ["ada", "ben"])
+
+    assert stopped_with(20) == [], "the hub sees it for the first time"
+    assert stopped_with(20) == [], "it doesn't grow"
+    assert stopped_with(22) == [], "a note, or progress"
+    assert stopped_with(24) == []
+    assert stopped_with(26) == ["ada"], "also in small steps"
+    assert growth.reason("ada").brief == "quota, 26 of 10 MB"
+    assert stopped_with(28) == [], "it has just started again"
+    assert stopped_with(20) == [], "the learner removes files"
+    assert stopped_with(26) == ["ada"]
 
 
 @pytest.mark.parametrize(

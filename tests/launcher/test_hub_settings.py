@@ -1,5 +1,6 @@
 """workshop/hub.toml and the list of learners: good values, and cards that name a line."""
 
+import subprocess
 from pathlib import Path
 
 from launcher import hub_folder, hub_settings
@@ -241,12 +242,28 @@ def test_a_name_that_isn_t_possible_comes_with_one_that_is(
     assert raised.value.why.endswith(expected)
 
 
-@pytest.mark.parametrize("header", ["user,password", "Name,Password", "username,pw"])
+@pytest.mark.parametrize("header", ["user,password", "Name,Passwort", "username,pw"])
 def test_a_header_that_isn_t_the_known_one_is_no_learner(tmp_path: Path, header: str) -> None:
     with pytest.raises(Card) as raised:
         users(tmp_path, f"{header}\nada,long-enough\n")
     assert raised.value.why == "Line 1: it looks like a header: remove it."
     assert users(tmp_path, "user,long-enough\n") == {"user": "long-enough"}
+
+
+def test_the_known_header_may_have_capitals(tmp_path: Path) -> None:
+    text = "Name,Password\nada,long-enough\n"
+    assert users(tmp_path, text) == {"ada": "long-enough"}
+
+
+def test_columns_of_a_german_excel_are_separated_with_the_printed_command(tmp_path: Path) -> None:
+    text = "name;password\nada;long;enough\n"
+    with pytest.raises(Card, match="can't be used") as raised:
+        users(tmp_path, text)
+    assert "separated by semicolons" in raised.value.why
+    command, _, _ = raised.value.fix.partition("; then")
+    subprocess.run(command, shell=True, check=True)
+    text = (tmp_path / "users.csv").read_text()
+    assert users(tmp_path, text) == {"ada": "long;enough"}
 
 
 def test_all_wrong_lines_are_on_one_card_up_to_a_number(tmp_path: Path) -> None:

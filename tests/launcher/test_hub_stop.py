@@ -1,5 +1,6 @@
 """`invoke hub --stop` and `--purge`: only the work that is named goes; and how seats start."""
 
+import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_a_purge_without_names_removes_no_work(workshop: Path, capsys: Any) -> N
     told = capsys.readouterr()
     assert "learners/ada" in told.out
     assert "--purge class-1.tar.gz,ada" in told.err
+    assert "removes the hub's own files" not in told.err, "this command did"
 
 
 def test_a_purge_removes_what_is_named(workshop: Path) -> None:
@@ -69,11 +71,42 @@ def test_a_purge_names_what_it_stopped_what_it_removed_and_which_passwords_stay(
     (workshop / "users.csv").write_text("ada,a-long-word\n")
     assert hub_stop.purge("ada,class-1.tar.gz", dry=False) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == [
+    assert [lines[0], lines[2]] == [
         "Stopped the hub and 3 seats.",
         "Removed the hub's own files, learners/ada, archives/class-1.tar.gz.",
     ]
     assert lines[-1].endswith(": hub.toml, users.csv")
+
+
+def test_the_work_is_copied_before_a_learner_s_folder_is_removed(
+    workshop: Path, capsys: Any
+) -> None:
+    assert hub_stop.purge("ada", dry=False) == 0
+    (copy,) = (workshop / "copies").iterdir()
+    with tarfile.open(copy) as archive:
+        assert "class/ada/work/sheet.py" in archive.getnames()
+    assert f"A copy of all work is in {copy}." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", ["all", "ada,copies", "class-1.tar.gz", ""])
+def test_copies_that_are_removed_and_work_that_stays_need_no_copy(
+    workshop: Path, names: str
+) -> None:
+    (workshop / "copies").mkdir()
+    assert hub_stop.purge(names, dry=False) == 0
+    assert list(workshop.glob("copies/*")) == []
+
+
+def test_a_purge_that_can_t_copy_removes_nothing(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = SimpleNamespace(returncode=1, stdout="", stderr="a warning\nNo space left\n")
+    monkeypatch.setattr(hub_stop, "capture", lambda *_, **__: failed)
+    with pytest.raises(Card, match="Nothing was removed") as raised:
+        hub_stop.purge("ada", dry=False)
+    assert "No space left" in raised.value.why
+    assert left(workshop) == {"ada", "ben", "class-1.tar.gz"}
+    assert (workshop / "state").exists()
 
 
 @pytest.mark.parametrize("name", ["nobody", "..", "../..", "ada/work", "/", "hub.toml", "Ada"])
@@ -81,6 +114,7 @@ def test_a_name_that_isn_t_there_removes_nothing(workshop: Path, name: str) -> N
     with pytest.raises(Card, match=r"can't be purged") as raised:
         hub_stop.purge(f"ada,{name}", dry=False)
     assert raised.value.fix == "choose from class-1.tar.gz, ada, ben; or all"
+    assert ("Did you mean ada?" in raised.value.why) == (name == "Ada")
     assert left(workshop) == {"ada", "ben", "class-1.tar.gz"}
     assert (workshop / "state").exists()
 

@@ -73,10 +73,14 @@ def test_without_hub_toml_only_a_taken_port_is_worth_knowing(
         assert [(finding.state, finding.fix) for finding in findings] == found
 
 
-def test_a_wrong_line_or_a_missing_engine_is_the_only_finding(tmp_path: Path) -> None:
+def test_a_wrong_line_or_a_missing_engine_is_the_only_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings(tmp_path)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
     (finding,) = preflight_hub.findings(Runtime(None, ""), tmp_path)
-    assert (finding.state, finding.fix) == (FIX, "docker info")
+    assert (finding.state, finding.fix) == (FIX, "start that engine, or: unset DOCKER_HOST")
+    assert "DOCKER_HOST is unix:///nonexistent" in finding.value
     (tmp_path / "hub.toml").write_text(f'{GOOD}seats = "many"')
     (finding,) = preflight_hub.findings(None, tmp_path)
     assert finding.state == FIX and "Line 3 sets seats" in finding.value

@@ -15,6 +15,7 @@ TASKS = {
     "manifest": KnownTask({"--size": True}, places=1),
     "check": KnownTask({"--hint": False}, places=1),
     "build": KnownTask({"--gfx": True}),
+    "hub": KnownTask({"--stop": False, "--purge": False}),
     "accept": KnownTask({"--size": True, "--dry": False}),
 }
 OWN = ["--dataset", "--columns", "--steps", "--only"]
@@ -47,6 +48,9 @@ def card_of(words: str) -> Card | None:
         ("manifest 8 8 --size tiny", "manifest 8 --size tiny"),
         ("accept now --dry", "accept --dry"),
         ("build now", "build"),
+        ("build gfx gfx942", "build --help"),
+        ("hub stop", "hub --stop"),
+        ("hub stop purge", "hub --help"),
     ],
 )
 def test_the_fix_is_the_right_command(words: str, fix: str) -> None:

@@ -47,10 +47,12 @@
       new ResizeObserver(() => this.makeRoom()).observe(this.box);
     }
 
+    // Move JupyterLab down by the height of the notes. While it starts, it isn't there yet.
     makeRoom() {
       const main = document.getElementById("main");
-      if (!main) return;
-      main.style.top = `${this.box.offsetHeight}px`;
+      const top = `${this.box.offsetHeight}px`;
+      if (!main || (main.style.top || "0px") === top) return;
+      main.style.top = top;
       window.dispatchEvent(new Event("resize")); // JupyterLab measures again
     }
 
@@ -89,7 +91,8 @@
       if (!end) return null;
       const time = end.querySelector("time");
       time.textContent = time.dateTime;
-      return [{ id: `end ${time.dateTime}`, text: end.textContent.replace(/\s+/g, " ").trim() }];
+      const why = end.textContent.replace(/\s+/g, " ").trim();
+      return [{ id: `end ${time.dateTime}`, text: `${why} Reload this page to start it again.` }];
     }
 
     show(notes) {
@@ -100,6 +103,7 @@
         if (!wanted.some((note) => note.id === old.dataset.id)) old.remove();
       }
       for (const note of wanted) this.add(note);
+      this.makeRoom();
     }
 
     add(note) {
@@ -145,6 +149,7 @@
       document.addEventListener("visibilitychange", update);
       setInterval(update, 1000 * SECONDS_BETWEEN);
       update();
+      app.started.then(() => notes.makeRoom());
     },
   };
   // What the bundler of JupyterLab's extensions would generate.
