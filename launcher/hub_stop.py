@@ -3,7 +3,7 @@
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from difflib import get_close_matches
@@ -99,7 +99,7 @@ def _seats_and_networks(engine: Engine) -> tuple[list[Any], list[Any]]:
     return seats, engine.client.networks.list(filters=only_ours)
 
 
-def _print_commands(engine: Engine, paths: Iterable[Path]) -> int:
+def _print_commands(engine: Engine, paths: Collection[Path]) -> int:
     """Print the commands that end the hub and its seats and remove these paths; return 0."""
     print(shell_line(_down_command()))
     seats, networks = _seats_and_networks(engine)
@@ -107,6 +107,8 @@ def _print_commands(engine: Engine, paths: Iterable[Path]) -> int:
         print(shell_line(["docker", "rm", "--force", *(seat.name for seat in seats)]))
     if networks:
         print(shell_line(["docker", "network", "rm", *(network.name for network in networks)]))
+    if _needs_copy(paths):
+        print(shell_line(hub_compose.copy_command_without_hub(WORKSHOP)))
     for path in paths:
         print(shell_line(["rm", "-r", str(path)]))
     return 0
@@ -163,8 +165,7 @@ def purge(names: str, dry: bool) -> int:
     if dry:
         return _print_commands(engine, [WORKSHOP / STATE, WORKSHOP / CLASS, *chosen])
     print_status(_end(engine))
-    removes_learners = any(path.parent.name == LEARNERS for path in chosen)
-    if removes_learners and WORKSHOP / COPIES not in chosen:
+    if _needs_copy(chosen):
         _copy_before_removal()
     hub_folder.remove_state(WORKSHOP)
     _remove(chosen)
@@ -178,6 +179,13 @@ def purge(names: str, dry: bool) -> int:
     if files := sorted(path.name for path in WORKSHOP.glob("*") if path.is_file()):
         print_status(f"Settings and passwords stay in {WORKSHOP}: {', '.join(files)}")
     return 0
+
+
+def _needs_copy(removed: Collection[Path]) -> bool:
+    """Return whether a learner's folder is removed, and the copies aren't."""
+    return WORKSHOP / COPIES not in removed and any(
+        path.parent == WORKSHOP / LEARNERS for path in removed
+    )
 
 
 def _copy_before_removal() -> None:

@@ -1,5 +1,6 @@
 """`invoke hub --stop` and `--purge`: only the work that is named goes; and how seats start."""
 
+import sys
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -190,6 +191,7 @@ def test_dry_commands_are_printed_and_nothing_is_removed(
     assert lines == [
         "docker rm --force seat-ada",
         "docker network rm net-ada",
+        f"{sys.executable} -m hub.copies {workshop}",
         f"rm -r {workshop}/state",
         f"rm -r {workshop}/class",
         f"rm -r {workshop}/learners/ada",
