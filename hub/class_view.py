@@ -16,7 +16,7 @@ from labs.course.syllabus import Lesson, lessons
 from launcher.hub_folder import LEARNERS
 
 READY = "ready, not entered yet"
-STUCK_TRIES = 5  # different texts of one exercise that were all wrong
+FEW = 2  # labs that nobody has tried; of more, only the number is shown
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,14 @@ class Row:
 
     @property
     def marks(self) -> list[tuple[str, str]]:
-        """Return each started lab with a mark for each exercise."""
-        return [(lab.lesson.name, lab.marks) for lab in self.labs]
+        """Return each lab in which an exercise was tried, with a mark for each exercise."""
+        return [(lab.lesson.name, lab.marks) for lab in self.labs if lab.started]
+
+    @property
+    def untouched(self) -> str:
+        """Return the labs of which there is only the sheet, or their number; or ""."""
+        names = [lab.lesson.name for lab in self.labs if not lab.started]
+        return ", ".join(names) if len(names) <= FEW else f"{len(names)} labs"
 
     @property
     def seat_csv(self) -> str:
@@ -79,18 +85,13 @@ class Row:
     @property
     def stuck(self) -> str:
         """Return the exercises that were wrong many times, or ""."""
-        return ", ".join(
-            f"{lab.lesson.name} {exercise} ({part.tries} tries)"
-            for lab in self.labs
-            for exercise, part in lab.parts.items()
-            if part.state == "tried" and part.tries >= STUCK_TRIES
-        )
+        return ", ".join(text for lab in self.labs for text in lab.stuck)
 
 
 def rows(
     workshop: Path, users: Iterable[dict[str, Any]], memory: dict[str, int], teacher: str
 ) -> list[Row]:
-    """Return a row for each learner whom the hub knows or who has a folder.
+    """Return a row for each learner whom the hub knows or who has a folder, the stuck ones first.
 
     Args:
         workshop: The folder workshop/.
@@ -100,7 +101,8 @@ def rows(
     """
     known = {user["name"]: user for user in users}
     names = sorted({*known, *learners.names(workshop)} - {teacher})
-    return [_row(workshop, name, known.get(name, {}), memory) for name in names]
+    table = [_row(workshop, name, known.get(name, {}), memory) for name in names]
+    return sorted(table, key=lambda row: not row.stuck)
 
 
 @cache

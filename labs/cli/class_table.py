@@ -145,6 +145,9 @@ def _print_table(learners: list[Learner]) -> None:
         table.add_row(learner.name, *cells, f"{done} of {exercises}")
     screen().print(table)
     line("\n✓ done, ✗ tried and not right yet, · not started; in the order of the lab")
+    for learner in learners:
+        if stuck := [text for standing in learner.standings for text in standing.stuck]:
+            line(f"{learner.name} is stuck: {', '.join(stuck)}")
     _print_what_is_missing(learners)
 
 

@@ -8,7 +8,11 @@ from labs.course.syllabus import Lesson
 
 MARKS = {"done": "✓", "tried": "✗", "not started": "·"}
 # Of a class as CSV, with a line for each learner and exercise.
-COLUMNS = ("learner", "lab", "exercise", "state", "tries", "hints asked for", "solution", "done")
+COLUMNS = (
+    *("learner", "lab", "exercise", "state", "tries", "hints asked for", "solution", "done"),
+    "stuck",
+)
+STUCK_TRIES = 5  # different texts of one exercise that were all wrong
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,28 @@ class Standing:
         """Whether every exercise is done; a lab without exercises is never unfinished."""
         return self.count("done") == len(self.exercises)
 
+    def is_stuck(self, exercise: str) -> bool:
+        """Return whether an exercise was wrong many times."""
+        part = self.parts[exercise]
+        return part.state == "tried" and part.tries >= STUCK_TRIES
+
+    @property
+    def stuck(self) -> list[str]:
+        """The exercises that were wrong many times, for people."""
+        name = self.lesson.name
+        return [
+            f"{name} {exercise} ({part.tries} tries)"
+            for exercise, part in self.parts.items()
+            if self.is_stuck(exercise)
+        ]
+
     def csv_rows(self, learner: str) -> list[tuple[str | int, ...]]:
         """Return a line of CSV for each exercise, with `COLUMNS`."""
         return [
             (
                 *(learner, self.lesson.name, name, part.state, part.tries, part.requested_hints),
-                *("yes" if part.solution else "", part.done),
+                *("yes" if part.solution else "", part.done.replace("+00:00", "Z")),
+                "yes" if self.is_stuck(name) else "",
             )
             for name, part in self.parts.items()
         ]

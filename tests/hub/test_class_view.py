@@ -70,15 +70,35 @@ def test_a_lab_that_was_handed_out_is_shown_here_and_by_progress(
 ) -> None:
     record(tmp_path, "ada", attention={"tries": 1})
     handout.hand_out(tmp_path, "LLM01", ["ben"])
-    ((lab, marks),) = row(tmp_path, "ben").marks
-    assert lab == "LLM01" and set(marks) == {"·"}
+    assert (row(tmp_path, "ben").marks, row(tmp_path, "ben").untouched) == ([], "LLM01")
     assert [lab for lab, _ in row(tmp_path, "ada").marks] == ["LLM06"]
     assert progress(["--class", str(tmp_path / "learners")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["learner", "LLM01", "LLM06", "done"]
     (ada,) = [line.split() for line in lines if "ada" in line]
     (ben,) = [line.split() for line in lines if "ben" in line]
-    assert ada[1] == "·✗·····" and ben[1] == marks
+    assert ada[1] == "·✗·····" and set(ben[1]) == {"·"}
+
+
+def test_of_many_labs_that_were_only_handed_out_the_number_is_shown(tmp_path: Path) -> None:
+    record(tmp_path, "ada", attention={"tries": 1})
+    done = handout.hand_out(tmp_path, "all", ["ada"])
+    assert row(tmp_path, "ada").untouched == f"{len(done) - 1} labs"
+    assert [lab for lab, _ in row(tmp_path, "ada").marks] == ["LLM06"]
+
+
+def test_who_is_stuck_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path, "ada", attention={"tries": 4})
+    record(tmp_path, "ben", attention={"tries": 1})
+    record(tmp_path, "cem", attention={"tries": 6})
+    table = class_view.rows(tmp_path, USERS, {}, "teacher")
+    assert [row.name for row in table] == ["cem", "ada", "ben"]
+    heading, *lines = class_view.csv_rows(table)
+    stuck = heading.index("stuck")
+    assert [(line[0], line[2]) for line in lines if line[stuck]] == [("cem", "attention")]
+    assert progress(["--class", str(tmp_path / "learners")]) == 0
+    told = capsys.readouterr().out
+    assert "cem is stuck: LLM06 attention (6 tries)" in told and "ada is stuck" not in told
 
 
 def test_four_tries_are_not_stuck_and_a_solved_exercise_never_is(tmp_path: Path) -> None:
@@ -147,6 +167,14 @@ def test_the_csv_has_a_line_for_each_exercise_of_a_started_lab(tmp_path: Path) -
     lines = list(class_view.csv_rows(class_view.rows(tmp_path, USERS, {}, "teacher")))
     assert len({len(line) for line in lines}) == 1
     assert lines[2][:5] == ("ada", "LLM06", "attention", "tried", 5)
+
+
+def test_all_times_of_the_csv_are_written_alike(tmp_path: Path) -> None:
+    record(tmp_path, "ada", attention={"done": "2026-01-01T09:00:00+00:00", "tries": 1})
+    (tmp_path / "state").mkdir()
+    presence.record(tmp_path, "ada", 1_800_000_000)
+    _, _, line, *_ = class_view.csv_rows(class_view.rows(tmp_path, USERS, {}, "teacher"))
+    assert {"2026-01-01T09:00:00Z", "2027-01-15T08:00:00Z"} < set(line)
 
 
 def test_the_archive_opens_as_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
