@@ -1,4 +1,4 @@
-"""What a seat shows its learner: the teacher's message, the quota, the end of the seat.
+"""What a seat shows its learner: what to open first, the teacher's message, quota, end of the seat.
 
 JupyterLab loads this module as an extension of its server. seat_lab/static/notes.js asks it for the
 notes, and seat.bashrc shows them in the terminal.
@@ -12,11 +12,13 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from labs.course import classroom
+from labs.course.syllabus import Lesson, lessons
 
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_server.base.handlers import JupyterHandler
@@ -25,6 +27,7 @@ from tornado.web import authenticated
 
 HOME = Path("/lab")
 FOLDERS = (HOME / "work", HOME / "outputs")
+PROGRESS = HOME / "work" / "progress"
 FILE = Path("/tmp/notes")  # seat.bashrc shows it above a prompt, once
 WARN_FROM = 0.8
 SECONDS_BETWEEN = 20
@@ -164,6 +167,38 @@ def _teacher_s_note() -> dict[str, str]:
     return {when: f"{when} Your teacher: {text}"} if text else {}
 
 
+def _first_step() -> dict[str, str]:
+    """Return what to open, until the learner has checked a sheet."""
+    if any(PROGRESS.glob("*.json")):
+        return {}
+    known = _lessons()
+    handed_out = [path for path in PROGRESS.parent.glob("*.py") if path.name in known]
+    if not handed_out:
+        lesson = _path_of(next(iter(known.values())))
+        text = (
+            f"Start here: in the list of files, open a lesson, such as {lesson}. For a sheet of "
+            "your own, run invoke learn LLM01 in a terminal: File, New, Terminal."
+        )
+        return {"start": text}
+    sheet = max(handed_out, key=lambda path: path.stat().st_mtime)
+    lesson = known[sheet.name]
+    text = (
+        f"Start here: in the list of files, open work/{sheet.name}, your sheet of {lesson.name}. "
+        f"The lesson is {_path_of(lesson)}."
+    )
+    return {f"start {lesson.name}": text}
+
+
+@cache
+def _lessons() -> dict[str, Lesson]:
+    """Return the lessons by the names of their sheets; reading them takes a moment."""
+    return {lesson.sheet_name: lesson for lesson in lessons()}
+
+
+def _path_of(lesson: Lesson) -> str:
+    return f"labs/{lesson.folder}/{lesson.path.name}"
+
+
 def start(quota: int, longest: int) -> Seat:
     """Start to watch this seat."""
     global _seat
@@ -182,7 +217,7 @@ class NotesHandler(JupyterHandler):
     def get(self) -> None:
         """Send the notes."""
         assert _seat is not None
-        notes = {**_seat.notes(time.monotonic()), **_teacher_s_note()}
+        notes = {**_seat.notes(time.monotonic()), **_teacher_s_note(), **_first_step()}
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps([{"id": name, "text": text} for name, text in notes.items()]))
 

@@ -1,5 +1,6 @@
-"""Which files and folders a seat names when the quota is nearly used up; no server runs here."""
+"""Which files a seat names: the largest of a quota, and the first to open; no server runs here."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     import seat_notes  # type: ignore[import-not-found]
 
     monkeypatch.setattr(seat_notes, "HOME", tmp_path)
+    monkeypatch.setattr(seat_notes, "PROGRESS", tmp_path / "work" / "progress")
     monkeypatch.setattr(seat_notes, "FOLDERS", (tmp_path / "work", tmp_path / "outputs"))
     yield seat_notes
     sys.modules.pop("seat_notes")
@@ -93,3 +95,18 @@ def test_nothing_is_said_below_four_fifths_of_the_quota(notes: Any, tmp_path: Pa
 
 def test_a_terminal_names_its_time_zone(notes: Any) -> None:
     assert notes._in_utc("at 2026-11-29T23:51:07Z. Save") == "at 23:51 UTC. Save"
+
+
+def test_until_a_sheet_is_checked_a_note_names_what_to_open(notes: Any, tmp_path: Path) -> None:
+    (without,) = notes._first_step().values()
+    assert "such as labs/llm01_inference/lesson.py" in without
+    assert "invoke learn LLM01" in without
+    write(tmp_path, "work/llm01_inference.py", 1)
+    os.utime(tmp_path / "work" / "llm01_inference.py", (1, 1))
+    write(tmp_path, "work/llm06_attention_deeper.py", 1)
+    write(tmp_path, "work/my_own.py", 1)
+    (newest,) = notes._first_step().values()
+    assert "open work/llm06_attention_deeper.py, your sheet of LLM06+." in newest
+    assert "The lesson is labs/llm06_attention/deeper.py." in newest
+    write(tmp_path, "work/progress/LLM06+.json", 1)
+    assert notes._first_step() == {}
