@@ -310,6 +310,10 @@ def test_a_learner_can_t_open_another_seat_or_the_class_page(hub: Hub) -> None:
     ada = enter(hub, "ada")
     for path in ("/user/ben/lab", "/user/ben/api/contents", "/hub/admin", "/services/class/"):
         assert ada.ask(path).status in (403, 404), path
+    for path in ("/user/ben/lab", "/hub/admin", "/services/class/"):
+        page = ada.ask(path).text
+        assert "You can't open this page" in page and "scopes" not in page, path
+    assert "There is no such page" in ada.ask("/hub/gone").text
     nobody = hub.learner("ada")
     assert nobody.ask("/user/ada/api/contents").status == 403
 
