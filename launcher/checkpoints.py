@@ -7,6 +7,8 @@ from pathlib import Path
 from launcher.run_pages import outputs_folders
 
 STEP = "step-"  # labs/kit/atomic_folder.py names a checkpoint step-00000024
+# labs/kit/training/checkpoint_folders.py writes the command that continues a job into it.
+LOCK = ".lock"
 
 
 def last_words(labs: Sequence[str], started: float, command: str) -> str:
@@ -31,16 +33,31 @@ def last_words(labs: Sequence[str], started: float, command: str) -> str:
     )
 
 
-def newest_step(lab: str, since: float) -> int | None:
-    """Return the step of the newest checkpoint, or None.
+def last_words_in_job(command: str) -> str:
+    """Return whether a job of Slurm has a checkpoint, and the command that submits it again."""
+    step = newest_step_of_job(command)
+    if step is None:
+        return f"No checkpoint was saved. This starts over:\n  {command}"
+    return f"The last checkpoint is of step {step:,}. This goes on from it:\n  {command}"
+
+
+def newest_step_of_job(command: str) -> int | None:
+    """Return the step of the newest checkpoint that a job wrote or resumed from, or None.
 
     Args:
-        lab: The name of a lab; of several labs if no lab has that name, and then any lab counts.
-        since: Older checkpoints don't count; in seconds since 1970.
+        command: The command that submits the job again. Trainings of other jobs have another one.
     """
-    own = any((folder / lab).is_dir() for folder in outputs_folders())
-    found = [path for path in _find(lab if own else "*") if _saved(path) >= since]
+    found = [path for path in _find("*") if _job_of(path.parent) == command]
     return _step(max(found, key=_saved)) if found else None
+
+
+def _job_of(folder: Path) -> str:
+    """Return the command that continues the job that used a training's checkpoints last."""
+    try:
+        note = (folder / LOCK).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return note.partition("\n")[2]
 
 
 def _find(lab: str) -> list[Path]:

@@ -69,9 +69,15 @@ def run(
         return _run(command, chosen, stack, gpus, dry, wait, announce)
     except Interrupted as interrupted:
         if not command.verb:
-            typed = os.environ.get("LABS_CONTINUE") or typed_command(sys.argv[1:])
-            interrupted.add_note(checkpoints.last_words(command.labs, started, typed))
+            interrupted.add_note(_last_words(command, started))
         raise
+
+
+def _last_words(command: LabCommand, started: float) -> str:
+    """Return whether an interrupted run saved a checkpoint, and the command that goes on."""
+    if again := os.environ.get("LABS_CONTINUE"):  # in a job of Slurm
+        return checkpoints.last_words_in_job(again)
+    return checkpoints.last_words(command.labs, started, typed_command(sys.argv[1:]))
 
 
 def announce_choices(name: str, placement: Placement, chosen: Runtime) -> None:

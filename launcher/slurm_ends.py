@@ -6,7 +6,6 @@ import shutil
 from launcher import checkpoints, slurm_jobs, slurm_log
 from launcher.cards import WRONG_ENVIRONMENT, Card
 from launcher.slurm_jobs import Job
-from launcher.slurm_script import PREFIX
 
 KILLED_BY_LIMIT = 15  # TERM, the signal that Slurm reports for a job that reached its limit
 FULL = 2**20  # bytes: with less free space, the end of an output can be missing
@@ -72,13 +71,9 @@ def _no_output(job: Job) -> Card:
 
 def _how_it_goes_on(job: Job) -> str:
     """Return from where a job that is submitted again goes on."""
-    try:
-        began = job.script.stat().st_mtime  # the launcher submitted it then
-    except OSError:
-        began = 0.0
-    step = checkpoints.newest_step(job.name.removeprefix(PREFIX), began)
+    step = checkpoints.newest_step_of_job(job.again)
     if step is None:
-        return "starts from the beginning: no checkpoint was saved"
+        return "starts from the beginning: this job saved no checkpoint"
     return f"goes on from the checkpoint of step {step:,}"
 
 

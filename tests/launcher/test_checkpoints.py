@@ -88,11 +88,28 @@ def test_an_interrupted_container_ends_with_the_command_that_was_typed(clone: Cl
     assert ended.err.endswith(f"it:\n  invoke lab {lab} --runtime docker\n")
 
 
-def test_a_job_s_checkpoint_is_of_its_lab_and_no_older_than_its_script(outputs: Path) -> None:
-    save(outputs, "LLM08", "step-00000017", seconds_ago=5000)
-    save(outputs, "LLM10", "step-00000003", seconds_ago=5)
-    began = time.time() - 60
-    assert checkpoints.newest_step("LLM08", began) is None
-    assert checkpoints.newest_step("LLM08", began - 10_000) == 17
-    assert checkpoints.newest_step("LLM10", began) == 3
-    assert checkpoints.newest_step("LLM01-and-10-more", began) == 3, "any of its labs"
+def test_a_job_s_checkpoint_is_one_that_it_used_last(outputs: Path) -> None:
+    save(outputs, "LLM10", "step-00001373", seconds_ago=1)
+    folder = outputs / "LLM10" / "checkpoints" / "smollm2-1"
+    for note in ("process 7 on n1\n", "process 7 on n1\nsbatch /other.sbatch", "\xff"):
+        (folder / ".lock").write_text(note, encoding="latin-1")
+        assert checkpoints.newest_step_of_job("sbatch /mine.sbatch") is None
+    (folder / ".lock").write_text("process 7 on n1\nsbatch /mine.sbatch")
+    assert checkpoints.newest_step_of_job("sbatch /mine.sbatch") == 1373
+
+
+@pytest.mark.parametrize(
+    ("job", "says"),
+    [
+        ("sbatch /other.sbatch", "No checkpoint was saved. This starts over:"),
+        ("sbatch /mine.sbatch", "The last checkpoint is of step 17. This goes on from it:"),
+    ],
+)
+def test_an_interrupted_job_does_not_claim_the_checkpoint_of_another(
+    outputs: Path, job: str, says: str
+) -> None:
+    save(outputs, "LLM08", "step-00000017", seconds_ago=1)
+    lock = outputs / "LLM08" / "checkpoints" / "smollm2-1" / ".lock"
+    lock.write_text(f"process 7 on n1\n{job}")
+    last = checkpoints.last_words_in_job("sbatch /mine.sbatch")
+    assert last == f"{says}\n  sbatch /mine.sbatch"

@@ -161,7 +161,7 @@ def test_a_cancelled_job_is_a_card(cli: Cli) -> None:
     ended = running.ended()
     assert ended.code == 128 + signal.SIGTERM, ended
     assert "was cancelled" in ended.err and "Traceback" not in ended.err
-    assert "which starts from the beginning: no checkpoint was saved; its output: " in ended.err
+    assert "which starts from the beginning: this job saved no checkpoint; its output: " in ended.err
 
 
 def test_a_job_outlives_a_restart_of_the_controller(cli: Cli) -> None:

@@ -63,11 +63,31 @@ def test_a_killed_process_is_a_card_with_the_command_that_continues(cli: Cli) ->
     assert ended.code == 128 + signal.SIGTERM, ended
     assert "Slurm reports 'Killed' for task 1 on n2." in ended.err
     assert "Slurm then ended the other tasks." in ended.err
-    (script,) = re.findall(r"fix: sbatch (\S+), which starts from the beginning: no ", ended.err)
+    (script,) = re.findall(r"fix: sbatch (\S+), which starts from the beginning: this job ", ended.err)
     more_memory = f"with all memory of its nodes (8,000 MB): sbatch --mem=0 {script}"
     assert more_memory in ended.err
     assert Path(script).is_file()
     assert not any(Path(f"/proc/{process}").exists() for process in processes.values())
+
+
+def test_of_two_killed_jobs_of_a_lab_each_names_its_own_checkpoint_alone(cli: Cli) -> None:
+    cli.clone.kit_lab(WAITING_TRAINING)
+    train = ("lab", "LLM90", "--on", "slurm", "--precision", "fp32")
+    first = cli.start(*train)
+    second = cli.start(*train, "--seed", "7", "--", "--every", "100")
+    for running in (first, second):
+        running.wait_for("step 25\n")
+        cli.cluster.ask("scancel", "--signal=KILL", number_of(running.text))
+    says = [running.ended().err for running in (first, second)]
+    assert "which goes on from the checkpoint of step 24;" in says[0], says
+    assert "which starts from the beginning: this job saved no checkpoint;" in says[1], says
+
+    (script,) = re.findall(r"fix: sbatch (\S+), which", says[0])
+    again = cli.start("jobs", cli.cluster.ask("sbatch", "--parsable", script).strip())
+    again.wait_for("starts at 24\n")
+    cli.cluster.ask("scancel", "--signal=KILL", "--name=llm-labs-LLM90")
+    ended = again.ended().err
+    assert "which goes on from the checkpoint of step 24;" in ended, "it resumed from it"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from labs.kit.run.run import Run
 # These differ on another machine; a training can resume there, but not bit for bit.
 MACHINE = ("stack", "python", "device", "threads", "cpu_capability")
 IRRELEVANT = ("online", "only", "options")  # to the weights; each option is a fact by its name
-LOCK = ".lock"  # has a note of the process that has locked it
+LOCK = ".lock"  # has a note of the process that locked it last, and of its job
 MAX_CHARACTERS = 60  # of two values that are shown
 NAMES = {"lab_sha256": "the lab's text", "sources_sha256": "the text of labs that it imports"}
 
@@ -134,7 +134,9 @@ def lock(folder: Path) -> Place | None:
         return None
     with suppress(OSError):  # on a full disk, the note is empty
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        # The launcher reads from it which checkpoints belong to a job: launcher/checkpoints.py.
+        file.write(os.environ.get("LABS_CONTINUE", ""))
         file.flush()
     return Place(folder, file)
 
@@ -145,7 +147,7 @@ def holder_of(folder: Path) -> str:
         note = (folder / LOCK).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         note = ""
-    return note or "another process"
+    return note.partition("\n")[0] or "another process"
 
 
 def _slug(name: str) -> str:
