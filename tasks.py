@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from launcher.task_words import KnownTask
 
 LABS = "LLM06, llm06 or 6; LLM06+ for its deeper part; LLM01,LLM02; all, or all+ with deeper parts"
+SIZES = ("tiny", "small", "full")
 STACK = "auto (default), cpu, cuda, rocm"
 RUNTIME = "auto (default: docker if an engine is running, else venv), docker, venv"
 LAB_RUNTIME = f"{RUNTIME}; with --on slurm also apptainer, pyxis"
@@ -501,7 +502,10 @@ def manifest(
 
     def write(_: "Interrupts") -> None:
         from launcher import kubernetes_job, lab_command
+        from launcher.cards import refuse_value
 
+        if size not in ("", *SIZES):  # the labs would point to invoke lab
+            refuse_value("--size", size, SIZES)
         command = lab_command.plan_run(labs, options, _after_dashes())
         cluster = kubernetes_job.Cluster(image, claim)
         kubernetes_job.write(command, stack, gpus, cluster)

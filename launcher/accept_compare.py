@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from launcher import accept_record
-from launcher.accept_judge import bad_health
+from launcher.accept_judge import bad_health, is_busy, load_of
 from launcher.accept_noise import FASTER, SAME, SLOWER, UNCLEAR, compare
 from launcher.accept_record import Record
 from launcher.accept_run import ALL
@@ -65,10 +65,11 @@ def run(a: str, b: str) -> int:
     print()
     print_table(COLUMNS, [row.cells for row in rows])
     health = bad_health(after)
-    print(f"\n{summary(rows)}")
+    load = _load(before, after)
+    print(f"\n{summary(rows, load)}")
     for line in health:
         print(f"B, {line}")
-    return WORSE if health or any(row.verdict in BAD for row in rows) else 0
+    return WORSE if health or _worse(rows, load) else 0
 
 
 def compare_records(a: Record, b: Record) -> list[Row]:
@@ -135,12 +136,37 @@ def _describe(record: Record) -> str:
     return f"{record['machine']}, {record['time']}, {names}, SHA-256 {record['sha256'][:12]}…"
 
 
-def summary(rows: list[Row]) -> str:
-    """Return one sentence: the same, or how many rows have which verdict."""
+def _load(a: Record, b: Record) -> str:
+    """Return the load of the records whose machine was busy, else ""."""
+    both = (("A", a), ("B", b))
+    busy = [f"{label} was measured at {load_of(one)}" for label, one in both if is_busy(one)]
+    return ", ".join(busy)
+
+
+def _worse(rows: list[Row], load: str) -> list[str]:
+    """Return how many rows have which bad verdict; on a busy machine, nothing is slower."""
     counts = Counter(row.verdict for row in rows)
-    worse = [f"{counts[verdict]} {verdict}" for verdict in BAD if counts[verdict]]
-    if worse:
-        return f"B is not as good as A: {', '.join(worse)}."
+    bad = [verdict for verdict in BAD if not (load and verdict == SLOWER)]
+    return [f"{counts[verdict]} {verdict}" for verdict in bad if counts[verdict]]
+
+
+def summary(rows: list[Row], load: str = "") -> str:
+    """Return the result: the same, how many rows have which verdict, or why there is none.
+
+    Args:
+        rows: The rows of the comparison.
+        load: The load, if a machine was busy.
+    """
+    worse = _worse(rows, load)
+    lines = [f"B is not as good as A: {', '.join(worse)}."] if worse else []
+    if load:
+        lines.append(f"No verdict on speed: {load}; repeat on an idle machine.")
+    return "\n".join(lines) or _speed(rows)
+
+
+def _speed(rows: list[Row]) -> str:
+    """Return one sentence on two machines of which the second one isn't worse."""
+    counts = Counter(row.verdict for row in rows)
     if counts[UNCLEAR]:
         unclear = f"{counts[UNCLEAR]} of {len(rows)} rows are {UNCLEAR}"
         return f"B isn't slower where it can be told; {unclear}: repeat on an idle machine."

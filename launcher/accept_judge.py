@@ -64,11 +64,21 @@ def doubts(record: Record) -> list[str]:
 
 def busy(record: Record) -> str:
     """Return a sentence if other programs used the machine, else ""."""
-    load = record.get("load")  # records of earlier releases have none
-    if load is None or max(load["start"], load["end"]) <= MOST_LOAD * load["cores"]:
+    if not is_busy(record):
         return ""
-    most = max(load["start"], load["end"])
-    return f"The machine was busy (load {most:.0f} on {load['cores']} cores): repeat when it isn't."
+    return f"The machine was busy ({load_of(record)}): repeat when it isn't."
+
+
+def is_busy(record: Record) -> bool:
+    """Return whether other programs used the machine."""
+    load = record.get("load")  # records of earlier releases have none
+    return load is not None and max(load["start"], load["end"]) > MOST_LOAD * load["cores"]
+
+
+def load_of(record: Record) -> str:
+    """Return the load of the machine, of a record that has one."""
+    load = record["load"]
+    return f"load {max(load['start'], load['end']):.1f} on {load['cores']} cores"
 
 
 def _compared(record: Record) -> Iterator[tuple[str, str, int, Change]]:

@@ -3,6 +3,7 @@
 The labs have their own cards: both sides share a command line and no code.
 """
 
+import sys
 from typing import NoReturn
 
 from rich.console import Console
@@ -56,4 +57,10 @@ def refuse_value(option: str, value: str, choices: tuple[str, ...]) -> NoReturn:
         Card: Always, with the valid choices.
     """
     why = f"{option} is one of {', '.join(choices)}."
-    raise Card(f"{option} can't be {value!r}.", why, "invoke lab --help", WRONG_USAGE)
+    raise Card(f"{option} can't be {value!r}.", why, f"invoke {typed_task()} --help", WRONG_USAGE)
+
+
+def typed_task() -> str:
+    """Return the task that the user typed, such as accept."""
+    words = (word for word in sys.argv[1:] if word.isidentifier())
+    return next(words, "lab")

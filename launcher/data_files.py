@@ -84,6 +84,9 @@ def _nowhere(option: str, name: str) -> Card:
         fix = f"{option} {quote(str(Path(name).with_name(near[0])))}"
         return Card(what, f"There is {near[0]} in {parent}.", fix, WRONG_USAGE)
     why = f"The paths of a lab start at {ROOT}."
+    if parent == ROOT / "work":
+        fix = f"put the file there; or correct its name: ls {quote(str(parent))}"
+        return Card(what, why, fix, WRONG_USAGE)
     fix = f"{option} {quote(f'work/{Path(name).name}')}"
     if not (ROOT / "work" / Path(name).name).exists():
         fix = f"put it into work/: {fix}"

@@ -11,7 +11,7 @@ from launcher.gpu import Gpu
 from launcher.gpu_access import User
 from launcher.runtime import Runtime
 from launcher.select_gpus import Taker
-from launcher.stack import choose_stack
+from launcher.stack import choose_stack, refuse_gpus_of_cpu
 from launcher.visible_gpus import SEATS
 
 
@@ -55,6 +55,8 @@ def choose_placement(
     machine = detect(user=_device_user(runtime, owner), ask_nvidia_smi=False)
     choice = choose_stack(stack, machine)
     if choice.stack == "cpu":
+        if stack == "cpu" and gpus:
+            refuse_gpus_of_cpu()
         if gpus:
             raise Card(f"--gpus {gpus} isn't possible.", f"{choice.reason}.", "invoke gpus")
         return Placement("cpu", (), owner, choice.reason)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from launcher.cards import WRONG_USAGE, Card, refuse_value
+from launcher.cards import WRONG_USAGE, Card, refuse_value, typed_task
 from launcher.engine import Engine, NoEngine, connect
 from launcher.known_errors import no_engine
 
@@ -33,6 +33,8 @@ def choose_runtime(request: str) -> Runtime:
     if request in IN_JOBS:
         why = "It is how a job of Slurm starts a container; here, an engine or an environment does."
         fix = f"invoke lab … --on slurm --runtime {request}"
+        if (task := typed_task()) != "lab":  # no other task has jobs
+            fix = f"invoke {task} with --runtime docker, or venv"
         raise Card(f"--runtime {request} needs --on slurm.", why, fix, WRONG_USAGE)
     if request not in CHOICES:
         refuse_value("--runtime", request, CHOICES)

@@ -10,7 +10,7 @@ from launcher.slurm_jobs import Job
 KILLED_BY_LIMIT = 15  # TERM, the signal that Slurm reports for a job that reached its limit
 FULL = 2**20  # bytes: with less free space, the end of an output can be missing
 _CONTINUE = "{again}, which {how}"
-_MORE_MEMORY = f"{_CONTINUE}; with all memory of its nodes{{memory}}: {{with_memory}}"
+_MORE_MEMORY = f"{_CONTINUE}; {{more_memory}}"
 _ENDS = {
     "TIMEOUT": ("reached its time limit", f"{_CONTINUE}; with more time: {{with_time}}"),
     "CANCELLED": ("was cancelled", _CONTINUE),
@@ -47,15 +47,22 @@ def exit_code(job: Job) -> int:
 
 def _fix(template: str, job: Job) -> str:
     """Return what to do, with the commands and figures of this job."""
-    megabytes = slurm_jobs.memory_of(job.nodes) if "{memory}" in template else 0
     return template.format(
         number=job.number,
         again=job.again,
         how=_how_it_goes_on(job),
-        memory=f" ({megabytes:,} MB)" if megabytes else "",
-        with_memory=job.again_with("--mem=0"),
+        more_memory=_more_memory(job) if "{more_memory}" in template else "",
         with_time=job.again_with("--time=MINUTES"),
     )
+
+
+def _more_memory(job: Job) -> str:
+    """Return how a job gets more memory."""
+    megabytes = slurm_jobs.memory_of(job.nodes)
+    size = f" ({megabytes:,} MB)" if megabytes else ""
+    if job.memory in ("0", f"{megabytes}M", f"{megabytes / 1024:g}G"):
+        return f"it had all memory of its nodes{size}: use more --nodes, or a smaller --size"
+    return f"with all memory of its nodes{size}: {job.again_with('--mem=0')}"
 
 
 def _no_output(job: Job) -> Card:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import slurm_reasons, slurm_refusals
+from launcher import ROOT, slurm_log, slurm_reasons, slurm_refusals
 from launcher.cards import Card
 from launcher.interrupts import INTERRUPTED
 from launcher.processes import capture
@@ -41,6 +41,7 @@ class Job:
     restarts: int = 0
     tasks: int = 1
     time: str = ""  # that it has run, as squeue shows it
+    memory: str = ""  # of each node, such as 500M; 0 is all
 
     @property
     def has_ended(self) -> bool:
@@ -157,12 +158,19 @@ def find(number: str) -> Job:
     if code != 0 and UNREACHABLE.search(errors):
         raise NoController(errors)
     if code != 0 or not out.strip():
-        raise Card(
-            f"Slurm doesn't know job {number}.",
-            f"{errors or 'scontrol printed nothing'}. Slurm forgets a job minutes after its end.",
-            "invoke jobs",
-        )
+        raise _unknown(number, errors or "scontrol printed nothing")
     return parse(out)
+
+
+def _unknown(number: str, problem: str) -> Card:
+    """Return the card for a job that Slurm doesn't know; its output may still be here."""
+    forgets = "Slurm forgets a job minutes after its end"
+    log = slurm_log.FOLDER / f"{number}.log"
+    if log.is_file():
+        shown = shlex.quote(str(log.relative_to(ROOT)))
+        return Card(f"Slurm has forgotten job {number}.", f"{forgets}.", f"its output: {shown}")
+    why = f"{problem}. {forgets}."
+    return Card(f"Slurm doesn't know job {number}.", why, "invoke jobs lists the jobs it knows")
 
 
 def parse(line: str) -> Job:
@@ -181,6 +189,7 @@ def parse(line: str) -> Job:
         Path(fields.get("Command", "")),
         int(fields.get("Restarts", "0")),
         int(fields.get("NumTasks", "1")),
+        memory=fields.get("MinMemoryNode", ""),
     )
 
 

@@ -27,6 +27,7 @@ from launcher.file_owner import file_owner, give_to, make_writable_folder
 from launcher.lab_command import LabCommand
 from launcher.slurm_follow import follow
 from launcher.slurm_jobs import Job
+from launcher.slurm_log import FOLDER
 from launcher.slurm_runtime import Shape, Start
 from launcher.slurm_script import BatchJob, SlurmOptions, command_of, render
 from launcher.stack import VENDORS, choose_stack, refuse_gpus_of_cpu
@@ -35,7 +36,6 @@ from launcher.task_words import typed_command, typed_with
 
 COLUMNS = ("job", "name", "time", "state", "command")
 OF_A_JOB = ("nodes", "partition", "time", "account", "slurm_options")  # Request's, for a job alone
-FOLDER = ROOT / "outputs" / "slurm"  # scripts, and the output of their jobs
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,13 @@ def _job(command: LabCommand, request: Request, gpus: int) -> BatchJob:
     processes, command = _processes(command, nodes, gpus)
     shape = Shape(nodes, processes, gpus, stack, gfx)
     slurm_refusals.refuse_time(request.time)
+    more = _words("--slurm-options", request.slurm_options)
+    slurm_refusals.refuse_options(more)
     options = SlurmOptions(
         _line("--partition", request.partition),
         _line("--time", request.time),
         _line("--account", request.account),
-        _words("--slurm-options", request.slurm_options),
+        more,
     )
     path = FOLDER / f"{command.name.replace(' ', '-')}-{secrets.token_hex(3)}.sbatch"
     start = _start(request.runtime, command, shape)

@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import slurm_script
+from launcher import ROOT, slurm_script
 
+FOLDER = ROOT / "outputs" / "slurm"  # scripts, and the output of their jobs
 PREEMPTED = "DUE TO PREEMPTION"  # slurmstepd writes it
 _NO_LAUNCH = re.compile(r"^srun: error: Task launch .* failed on node (\S+): (.+)$", re.MULTILINE)
 _FAILURE = re.compile(r"^srun: error: (\S+): (tasks? [^:]+): (.+)$", re.MULTILINE)

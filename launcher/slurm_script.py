@@ -28,6 +28,13 @@ fi
 if [ "${{SLURM_RESTART_COUNT:-0}}" != 0 ]; then
     echo "{started_again}"
 fi
+# With others, several processes would train alone, or wait for processes that don't exist.
+if [ "$SLURM_JOB_NUM_NODES ${{SLURM_NTASKS:-{tasks}}}" != "{nodes} {tasks}" ]; then
+    echo "what: This script is for nodes={nodes}, ntasks={tasks}." >&2
+    echo "why: Slurm gave it nodes=$SLURM_JOB_NUM_NODES, ntasks=${{SLURM_NTASKS:-{tasks}}}." >&2
+    echo "fix: write another script: invoke lab ... --on slurm --nodes $SLURM_JOB_NUM_NODES" >&2
+    exit 3
+fi
 """
 # A script that is printed doesn't know its name. Slurm knows that of the file that was submitted.
 _ITS_FILE = """"sbatch $(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=//p')\""""
@@ -113,8 +120,11 @@ def render(job: BatchJob) -> str:
     typed = " ".join(job.typed.split())  # a line break would end the comment
     texts = {"how": how, "marker": marker, "again": again, "typed": typed}
     texts["written_by"] = _WRITTEN_BY
-    parts = [_HEAD.format(title=title, directives=directives, started_again=AGAIN, **texts)]
-    if job.shape.nodes * job.start.tasks > 1:
+    tasks = job.shape.nodes * job.start.tasks
+    numbers = {"nodes": job.shape.nodes, "tasks": tasks}
+    fixed = {"title": title, "directives": directives, "started_again": AGAIN}
+    parts = [_HEAD.format(**fixed, **numbers, **texts)]
+    if tasks > 1:
         parts.append(_RENDEZVOUS)
     if job.start.exports:
         parts += ["\n", *(f"{line}\n" for line in job.start.exports)]

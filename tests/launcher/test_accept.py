@@ -173,7 +173,7 @@ def test_with_much_noise_there_is_no_verdict_on_slow_cores() -> None:
 def test_on_a_busy_machine_there_is_no_verdict_on_slow_cores() -> None:
     record = record_of(cores(1, 0.5), load={"start": 29.4, "end": 3.0, "cores": 2})
     assert record["faults"] == []
-    busy = "The machine was busy (load 29 on 2 cores): repeat when it isn't."
+    busy = "The machine was busy (load 29.4 on 2 cores): repeat when it isn't."
     assert record["doubts"] == [busy]
     page = accept_page.render({**record, "sha256": "0"})
     assert busy.replace("'", "&#x27;") in page and "No fault was found" not in page
@@ -278,6 +278,28 @@ def test_a_slower_card_is_found_with_its_ratio(
     assert "B is not as good as A: 1 slower." in printed
 
 
+def test_on_a_busy_machine_no_card_is_called_slower(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loads = [{"start": 1.0, "end": load, "cores": 2} for load in (4.4, 5.5)]
+    slower = record_of(card("amd 0", QUIET), card("amd 1", scaled(QUIET, 0.7)), load=loads[1])
+    assert accept_compare.run(*write_both(tmp_path, record_of(load=loads[0]), slower)) == 0
+    printed = capsys.readouterr().out
+    assert "is not as good" not in printed and "\tslower" in printed, "the table has it"
+    says = "A was measured at load 4.4 on 2 cores, B was measured at load 5.5 on 2 cores"
+    assert f"\nNo verdict on speed: {says}; repeat on an idle machine.\n" in printed
+
+
+def test_on_a_busy_machine_a_missing_card_is_still_worse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    less = record_of(card("amd 0", scaled(QUIET, 0.7)), load={"start": 9, "end": 9, "cores": 2})
+    assert accept_compare.run(*write_both(tmp_path, record_of(), less)) == 1
+    printed = capsys.readouterr().out
+    assert "B is not as good as A: 1 missing." in printed
+    assert "No verdict on speed: B was measured at load 9.0 on 2 cores;" in printed
+
+
 def test_a_faster_machine_is_not_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     faster = record_of(*(card(f"amd {i}", scaled(QUIET, 1.5)) for i in range(2)))
     assert accept_compare.run(*write_both(tmp_path, record_of(), faster)) == 0
@@ -318,6 +340,22 @@ def test_measurements_of_other_sizes_are_refused() -> None:
     with pytest.raises(Card, match="can't be compared") as caught:
         accept_compare.compare_records(record_of(), small)
     assert "amd 0" in caught.value.why and "tiny" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "fix"),
+    [
+        (("--gpus", "1", "--stack", "cpu"), "The cpu stack uses no GPU.", "leave out --gpus"),
+        (("--runtime", "pyxis"), "--runtime pyxis needs", "invoke accept with --runtime docker"),
+        (("--runtime", "moon"), "--runtime can't be 'moon'.", "invoke accept --help"),
+    ],
+)
+def test_an_impossible_request_is_a_card_of_this_task(
+    clone: Clone, words: tuple[str, ...], what: str, fix: str
+) -> None:
+    ended = clone.invoke("accept", "--labs", "none", *words)
+    assert ended.code == 2 and f"what: {what}" in ended.err, ended
+    assert f"fix: {fix}" in ended.err
 
 
 def test_the_second_file_may_not_be_left_out(clone: Clone) -> None:

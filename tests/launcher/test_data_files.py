@@ -57,6 +57,7 @@ def test_what_the_lab_sees_is_accepted(root: Path, name: str, container: bool) -
     [
         ("work/fak.csv", True, "--dataset work/faq.csv"),
         ("faq.csv", True, "--dataset work/faq.csv"),
+        ("work/none.csv", True, "put the file there; or correct its name: ls ROOT/work"),
         ("new.csv", True, "put it into work/: --dataset work/new.csv"),
         ("beside.csv", True, "&& cp -r ROOT/beside.csv ROOT/work/beside.csv; then --dataset work/"),
         ("outputs/gone", False, "put it into work/"),

@@ -202,6 +202,7 @@ def test_a_job_as_root_is_written_with_a_warning(
         (("--stack", "cuda", "--gpus", "all"), "--gpus all isn't possible"),
         (("--stack", "cuda", "--gpus", "0"), "--gpus 0 isn't possible"),
         (("--stack", "rocm"), "LABS_GFX isn't set"),
+        (("--size", "huge"), "fix: invoke manifest --help"),
     ],
 )
 def test_what_a_cluster_cant_do_is_a_card(words: tuple[str, ...], said: str) -> None:

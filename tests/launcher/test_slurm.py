@@ -1,6 +1,7 @@
 """`invoke lab --on slurm` and `invoke jobs`, with a real controller and two node daemons."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -161,7 +162,7 @@ def test_a_cancelled_job_is_a_card(cli: Cli) -> None:
     ended = running.ended()
     assert ended.code == 128 + signal.SIGTERM, ended
     assert "was cancelled" in ended.err and "Traceback" not in ended.err
-    assert "which starts from the beginning: this job saved no checkpoint; its output: " in ended.err
+    assert "which starts from the beginning: this job saved no checkpoint; its " in ended.err
 
 
 def test_a_job_outlives_a_restart_of_the_controller(cli: Cli) -> None:
@@ -252,6 +253,12 @@ def test_a_job_for_amd_gpus_gets_one_filter(cli: Cli) -> None:
         (("--nodes", "9"), "not available", "partition labs: 2 nodes with 16 CPUs, 8000 MB"),
         (("--slurm-options", "--mem=900G"), "Memory specification", "8000 MB and gpu:mi300x:8"),
         (("--slurm-options", "--gres=xpu:1"), "Invalid generic resource", "sinfo -o '%R %G'"),
+        (("--slurm-options", "--foo"), "'--foo'", "change --slurm-options --foo; sbatch --help"),
+        (
+            ("--slurm-options", "--dependency=afterok:99999"),
+            "dependency",
+            "change --slurm-options --dependency=afterok:99999; sbatch --help",
+        ),
     ],
 )
 def test_a_job_that_slurm_refuses_is_a_card_with_what_there_is(
@@ -264,6 +271,28 @@ def test_a_job_that_slurm_refuses_is_a_card_with_what_there_is(
     assert why in ended.err and fix in ended.err.partition("fix: ")[2], ended.err
     assert "sbatch: error" not in ended.err
     assert set((cli.clone.outputs / "slurm").glob("*")) == scripts, "no script is left"
+
+
+def test_a_script_on_more_nodes_than_it_was_written_for_runs_nothing(cli: Cli) -> None:
+    """Each node would train alone: two trainings, and two reports in one output."""
+    cli.lab("print('ran')").ended()
+    script = max((cli.clone.outputs / "slurm").glob("LLM91-*.sbatch"), key=os.path.getmtime)
+    number = cli.cluster.ask("sbatch", "--parsable", "--nodes=2", str(script)).strip()
+    ended = cli.run("jobs", number)
+    assert ended.code == 3 and "ran" not in ended.out, ended
+    assert "what: This script is for nodes=1, ntasks=1." in ended.out
+    assert "why: Slurm gave it nodes=2, ntasks=2." in ended.out
+    assert "fix: write another script: invoke lab ... --on slurm --nodes 2" in ended.out
+
+
+def test_a_job_that_slurm_has_forgotten_is_named_with_its_output(cli: Cli) -> None:
+    log = cli.clone.outputs / "slurm" / "88888.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    ended = cli.run("jobs", "88888")
+    log.unlink()
+    assert ended.code == 3 and "what: Slurm has forgotten job 88888." in ended.err, ended
+    assert "fix: its output: outputs/slurm/88888.log\n" in ended.err
 
 
 def test_a_job_that_slurm_refuses_downloads_no_environment(cli: Cli) -> None:
@@ -422,6 +451,7 @@ def test_an_unknown_job_is_a_card(cli: Cli) -> None:
         ({"stack": "tpu"}, 2, "--stack can't be 'tpu'"),
         ({"runtime": "moon"}, 2, "--runtime can't be 'moon'"),
         ({"slurm_options": "'open"}, 2, "--slurm-options can't be"),
+        ({"slurm_options": "mem=32G"}, 2, "--slurm-options can't be 'mem=32G'"),
         ({"account": "a\nb"}, 2, "--account can't be"),
         ({"partition": 'a"b'}, 2, "--partition can't be"),
         ({"on": "", "partition": "gpu"}, 2, "--partition needs --on slurm"),
@@ -441,6 +471,32 @@ def test_an_impossible_request_is_a_card(
     with pytest.raises(Card, match=re.escape(says)) as refused:
         slurm_lab.run(LabCommand(("LLM91",), options), slurm_lab.Request(**asked), False, True)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        ("--nodes=2", "--nodes 2"),
+        ("--mem=1G -N 2", "--nodes 2"),
+        ("-N1-2", "--nodes NUMBER"),
+        ("-n4", "--processes 4"),
+        ("--ntasks 4", "--processes 4"),
+        ("--ntasks-per-node=2", "--processes, with the number on all nodes together"),
+        ("--gpus-per-node=8", "--gpus 8"),
+        ("--array=1-3", "leave it out, and submit a job for each --seed"),
+        ("-J foo", "leave it out; by this name, invoke jobs finds the job"),
+        ("mem=32G", '--slurm-options "--mem=32G"'),
+    ],
+)
+def test_an_option_of_sbatch_that_belongs_to_invoke_is_refused(options: str, fix: str) -> None:
+    with pytest.raises(Card) as refused:
+        slurm_refusals.refuse_options(shlex.split(options))
+    assert (refused.value.code, refused.value.fix) == (2, fix)
+
+
+@pytest.mark.parametrize("options", ["", "--mem=2G --comment 'a # b'", "-w n1", "--nodelist=n1"])
+def test_other_options_of_sbatch_are_accepted(options: str) -> None:
+    slurm_refusals.refuse_options(shlex.split(options))
 
 
 def test_an_option_of_slurm_alone_is_refused(clone: Clone) -> None:

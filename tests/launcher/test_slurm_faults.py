@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher import slurm_ends
+from launcher import slurm_ends, slurm_jobs
 from launcher.cards import Card
 from launcher.slurm_jobs import Job
 from launcher.slurm_script import AGAIN
@@ -63,9 +63,8 @@ def test_a_killed_process_is_a_card_with_the_command_that_continues(cli: Cli) ->
     assert ended.code == 128 + signal.SIGTERM, ended
     assert "Slurm reports 'Killed' for task 1 on n2." in ended.err
     assert "Slurm then ended the other tasks." in ended.err
-    (script,) = re.findall(r"fix: sbatch (\S+), which starts from the beginning: this job ", ended.err)
-    more_memory = f"with all memory of its nodes (8,000 MB): sbatch --mem=0 {script}"
-    assert more_memory in ended.err
+    (script,) = re.findall(r"fix: sbatch (\S+), which starts from the beginning: ", ended.err)
+    assert "; it had all memory of its nodes (8,000 MB): use more --nodes, or a" in ended.err
     assert Path(script).is_file()
     assert not any(Path(f"/proc/{process}").exists() for process in processes.values())
 
@@ -128,6 +127,26 @@ def test_a_node_that_did_not_start_its_processes_is_named(tmp_path: Path) -> Non
         slurm_ends.exit_code(job)
     assert raised.value.why == "Slurm reports: Communication connection failure."
     assert raised.value.fix.endswith("Without that node: sbatch --exclude=n2 /a.sbatch")
+
+
+@pytest.mark.parametrize(
+    ("memory", "advice"),
+    [
+        ("500M", "with all memory of its nodes (8,192 MB): sbatch --mem=0 /a.sbatch"),
+        ("", "with all memory of its nodes (8,192 MB): sbatch --mem=0 /a.sbatch"),
+        ("0", "it had all memory of its nodes (8,192 MB): use more --nodes, or a smaller --size"),
+        ("8192M", "it had all memory of its nodes"),
+        ("8G", "it had all memory of its nodes"),
+    ],
+)
+def test_more_memory_is_named_only_to_a_job_that_did_not_have_it(
+    monkeypatch: pytest.MonkeyPatch, memory: str, advice: str
+) -> None:
+    monkeypatch.setattr(slurm_jobs, "memory_of", lambda _: 8192)
+    job = Job("7", "llm-labs-LLM10", "OUT_OF_MEMORY", script=Path("/a.sbatch"), memory=memory)
+    with pytest.raises(Card) as raised:
+        slurm_ends.exit_code(job)
+    assert advice in raised.value.fix
 
 
 @pytest.mark.parametrize(("tasks", "others"), [(1, False), (2, True)])
