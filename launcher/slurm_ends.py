@@ -50,7 +50,7 @@ def _fix(template: str, job: Job) -> str:
     return template.format(
         number=job.number,
         again=job.again,
-        how=_how_it_goes_on(job),
+        how=how_it_goes_on(job),
         more_memory=_more_memory(job) if "{more_memory}" in template else "",
         with_time=job.again_with("--time=MINUTES"),
     )
@@ -76,7 +76,7 @@ def _no_output(job: Job) -> Card:
     )
 
 
-def _how_it_goes_on(job: Job) -> str:
+def how_it_goes_on(job: Job) -> str:
     """Return from where a job that is submitted again goes on."""
     step = checkpoints.newest_step_of_job(job.again)
     if step is None:

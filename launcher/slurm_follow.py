@@ -3,15 +3,18 @@
 import signal
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from launcher import slurm_jobs, slurm_reasons
 from launcher.cards import print_status
 from launcher.interrupts import Interrupted
-from launcher.slurm_ends import exit_code
+from launcher.slurm_ends import exit_code, how_it_goes_on
 from launcher.slurm_jobs import Job, NoController
 
 SECONDS_BETWEEN_LOOKS = 1
+SECONDS_TO_END = 60  # of a cancelled job; Slurm's KillWait is 30 by default
 
 
 def follow(number: str) -> int:
@@ -62,7 +65,8 @@ def _watch(number: str) -> Job:
 
 
 def _refuse_endless_wait(job: Job) -> None:
-    card = slurm_reasons.why_never(job.number, job.reason)
+    limits = slurm_jobs.time_limits(job) if job.reason == slurm_reasons.TOO_LONG else ""
+    card = slurm_reasons.why_never(job.number, job.reason, limits)
     if card is not None:
         raise card
 
@@ -81,19 +85,53 @@ def _show_output(log: Path, start: int) -> int:
 
 
 def _cancel_or_leave(number: str) -> None:
-    """Ask on a terminal whether to cancel a job."""
+    """Ask on a terminal whether to cancel a job; a second Ctrl-C leaves it."""
     print(
         f"\nCancel job {number}, or leave it running? [c/L] ", end="", file=sys.stderr, flush=True
     )
-    try:
+    answer = ""
+    # Suppressed: the terminal is gone, or Ctrl-C.
+    with _ctrl_c_again(), suppress(OSError, KeyboardInterrupt):
         answer = sys.stdin.readline()
-    except OSError:  # the terminal is gone
-        answer = ""
     if answer.strip().lower().startswith("c"):
         slurm_jobs.cancel(number)
-        print_status(f"Cancelled job {number}.")
+        _report_end_of_cancelled(number)
     else:
         _say_how_to_go_on(number)
+
+
+@contextmanager
+def _ctrl_c_again() -> Generator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt in this block, although Interrupted was raised before."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _report_end_of_cancelled(number: str) -> None:
+    """Wait for the end of a cancelled job; report its last checkpoint. Ctrl-C doesn't wait."""
+    print_status(f"Cancelling job {number}. A training saves a checkpoint first.")
+    job = None
+    with _ctrl_c_again(), suppress(KeyboardInterrupt):
+        job = _wait_for_end(number)
+    if job is None:
+        print_status(f"Cancelled job {number}, which is still ending: invoke jobs {number}.")
+    else:
+        print_status(f"Cancelled job {number}. To go on: {job.again}, which {how_it_goes_on(job)}.")
+
+
+def _wait_for_end(number: str) -> Job | None:
+    """Return a job once it has ended, or None if it takes longer than it may."""
+    deadline = time.monotonic() + SECONDS_TO_END
+    while time.monotonic() < deadline:
+        with suppress(NoController):
+            job = slurm_jobs.find(number)
+            if job.has_ended:
+                return job
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return None
 
 
 def _say_how_to_go_on(number: str) -> None:

@@ -42,6 +42,7 @@ class Job:
     tasks: int = 1
     time: str = ""  # that it has run, as squeue shows it
     memory: str = ""  # of each node, such as 500M; 0 is all
+    time_limit: str = ""
 
     @property
     def has_ended(self) -> bool:
@@ -134,6 +135,15 @@ def memory_of(nodes: str) -> int:
     return min((int(size) for size in sizes if size.isdecimal()), default=0)
 
 
+def time_limits(job: Job) -> str:
+    """Return the time that a job asks for and that each partition allows; "" if it isn't known."""
+    rows = [row.split() for row in _ask(["sinfo", "-h", "-o", "%R %l"]).splitlines()]
+    limits = ", ".join(f"{row[0]} {row[1]}" for row in rows if len(row) == 2)
+    zero = " (a time of 0 is no limit)" if job.time_limit == "UNLIMITED" else ""
+    asked = f"The job asks for {job.time_limit}{zero}. The partitions allow: {limits}."
+    return asked if limits else ""
+
+
 def submit(script: Path, options: SlurmOptions) -> str:
     """Submit a script with these options; return the number of its job.
 
@@ -190,6 +200,7 @@ def parse(line: str) -> Job:
         int(fields.get("Restarts", "0")),
         int(fields.get("NumTasks", "1")),
         memory=fields.get("MinMemoryNode", ""),
+        time_limit=fields.get("TimeLimit", ""),
     )
 
 

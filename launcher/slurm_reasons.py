@@ -11,10 +11,11 @@ _LIMIT = (
     "It asks for more, or less, than a job of yours may have.",
     "the same command with less of it; sacctmgr show qos lists the limits",
 )
+TOO_LONG = "PartitionTimeLimit"
 # Reasons that don't end by themselves: why, and what to change.
 _NEVER = {
-    "PartitionTimeLimit": (
-        "The partition allows less time. For Slurm, a time of 0 is no limit.",
+    TOO_LONG: (
+        "The partition allows less time.",
         "the same command with a --time up to the partition's; sinfo -o '%R %l' lists them",
     ),
     "PartitionNodeLimit": (
@@ -57,12 +58,13 @@ def in_words(reason: str) -> str:
     return f" ({reason}){hint}"
 
 
-def why_never(number: str, reason: str) -> Card | None:
+def why_never(number: str, reason: str, details: str = "") -> Card | None:
     """Return the card for a waiting job that nothing but a change can start, or None.
 
     Args:
         number: The job's number.
         reason: Slurm's reason.
+        details: What the job asks for and what there is, as sentences, if it is known.
     """
     if reason in _HELD:
         fix = f"{_HELD[reason].format(number=number)}, then invoke jobs {number}"
@@ -74,6 +76,6 @@ def why_never(number: str, reason: str) -> Card | None:
     why, change = known
     return Card(
         f"Job {number} can't start: {reason}.",
-        f"{why} The job stays in the queue.",
+        f"{details or why} The job stays in the queue.",
         f"scancel {number}, then {change}",
     )

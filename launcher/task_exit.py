@@ -21,6 +21,7 @@ def exit_code_of(action: Callable[[Interrupts], int | None]) -> int:
         print_card(card)
         return card.code
     except Interrupted as interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end Invoke with 1
         if not interrupted.explained:
             notes = getattr(interrupted, "__notes__", ())
             print("\ninterrupted", *notes, sep="\n", file=sys.stderr)

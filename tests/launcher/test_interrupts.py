@@ -4,16 +4,34 @@ import io
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 from launcher import processes
 from launcher.interrupts import SECONDS_BETWEEN_REMINDERS, Interrupted, Interrupts
-from tests.conftest import BIN, Clone, Running, containers_of
+from tests.conftest import BIN, REPO, Clone, Running, containers_of
 
 import pytest
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+SECOND_CTRL_C = """
+import os, signal
+from launcher.task_exit import exit_code_of
+code = exit_code_of(lambda _: os.kill(os.getpid(), signal.SIGINT))
+os.kill(os.getpid(), signal.SIGINT)
+raise SystemExit(code)
+"""
+
+
+def test_a_second_ctrl_c_while_the_command_ends_changes_nothing() -> None:
+    """Without this, Invoke ends with 1, or Python with a traceback."""
+    command = [sys.executable, "-c", SECOND_CTRL_C]
+    ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert ended.returncode == 130, ended
+    assert ended.stderr == "\ninterrupted\n"
 
 
 def is_running(*words: str) -> list[str]:

@@ -123,8 +123,12 @@ def test_a_job_that_waits_says_why_and_a_detached_one_can_be_followed(cli: Cli) 
 
 @pytest.mark.parametrize(
     ("answer", "says", "state"),
-    [(b"c\n", "Cancelled job", "CANCELLED"), (b"\n", "goes on", "RUNNING")],
-    ids=["cancel", "leave"],
+    [
+        (b"c\n", "Cancelled job", "CANCELLED"),
+        (b"\n", "goes on", "RUNNING"),
+        (b"\x03", "goes on", "RUNNING"),
+    ],
+    ids=["cancel", "leave", "leave by a second Ctrl-C"],
 )
 def test_ctrl_c_asks_whether_to_cancel_the_job(
     cli: Cli, answer: bytes, says: str, state: str
@@ -140,6 +144,22 @@ def test_ctrl_c_asks_whether_to_cancel_the_job(
     assert "interrupted" not in running.text, "the last words say what ends and what goes on"
     cli.cluster.wait_for(state, lambda: cli.cluster.state(number) == state)
     cli.go()
+
+
+def test_after_cancel_the_checkpoint_of_the_training_is_named(cli: Cli) -> None:
+    cli.clone.kit_lab(WAITING_TRAINING)
+    train = ("lab", "LLM90", "--on", "slurm", "--precision", "fp32", "--seed", "5")
+    running = cli.start(*train, terminal=(24, 300))
+    running.wait_for("step 25")
+    number = number_of(running.text)
+    running.type(b"\x03")
+    running.wait_for("or leave it running? [c/L]")
+    running.type(b"c\n")
+    running.wait_for(f"Cancelling job {number}. A training saves a checkpoint first.")
+    cli.go()
+    assert running.ended().code == 130, running.text
+    again = rf"Cancelled job {number}\. To go on: sbatch \S+, which goes on from .* step 2[67]\."
+    assert re.search(again, running.text), running.text
 
 
 @pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
@@ -358,6 +378,8 @@ def test_a_job_that_can_never_start_is_a_card_and_stays_in_the_queue(cli: Cli) -
     try:
         assert ended.code == 3, ended
         assert f"what: Job {number} can't start: PartitionTimeLimit." in ended.err
+        limits = "The job asks for 02:00:00. The partitions allow: labs 1:00:00, urgent infinite."
+        assert limits in ended.err
         assert (
             f"fix: scancel {number}, then the same command with a --time up to the partition's"
             in ended.err
