@@ -77,7 +77,7 @@ def run_ranks(processes: int, function: Callable[..., int], *arguments: Any) -> 
         function: a function of a module, which can be imported; it returns an exit code.
         arguments: its arguments, which must be picklable.
 
-    A request to stop a training (USR1) is passed on to the processes.
+    A request to stop a training (USR1, TERM) is passed on to the processes.
 
     Returns:
         The exit code of the first process that fails, else 0. The others are ended then.
@@ -90,8 +90,8 @@ def run_ranks(processes: int, function: Callable[..., int], *arguments: Any) -> 
             with _environment(variables):
                 process.start()
             started.append(process)
-        stop_request.pass_on_to([process.pid for process in started])
-        return _first_failure([_joining(process) for process in started])
+        with stop_request.passed_on_to([process.pid for process in started]):
+            return _first_failure([_joining(process) for process in started])
     finally:
         for process in started:
             process.kill()

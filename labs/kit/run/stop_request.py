@@ -6,8 +6,8 @@ on until the limit. Outside of a training, Ctrl-C and TERM have their usual effe
 
 import os
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -48,8 +48,12 @@ def end() -> None:
         raise KeyboardInterrupt
 
 
-def pass_on_to(processes: Sequence[int]) -> None:
-    """Send USR1 to these processes from now on, and one that was held back."""
+@contextmanager
+def passed_on_to(processes: Sequence[int]) -> Generator[None]:
+    """Send USR1, also one that was held back, and TERM to these processes in this block.
+
+    Ctrl-C isn't passed on: a terminal sends it to all of them.
+    """
 
     def send(number: int, _frame: FrameType | None) -> None:
         for process in processes:
@@ -57,6 +61,11 @@ def pass_on_to(processes: Sequence[int]) -> None:
                 os.kill(process, number)
 
     _handle_usr1_with(send)
+    before = signal.signal(signal.SIGTERM, send)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _handle_usr1_with(handler: Callable[[int, FrameType | None], None]) -> None:

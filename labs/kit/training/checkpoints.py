@@ -136,6 +136,8 @@ class Checkpoints:
             self._save(done)
         if asked:
             stop_request.end()
+            if asked in stop_request.ENDS:  # here it may not have arrived yet
+                raise KeyboardInterrupt
             stop(self.run, self.name, done, self.steps, self._saved)
 
     def save(self, done: int) -> None:

@@ -34,7 +34,9 @@ def test_a_request_before_the_processes_start_is_passed_on_to_them() -> None:
     """The process that gets it is another one, which USR1 ends: here it has no handler."""
     other = subprocess.Popen(["sleep", "600"])
     try:
-        assert run(f"pass_on_to([{other.pid}])") == "the child goes on\narrived False\n"
+        assert (
+            run(f"passed_on_to([{other.pid}]).__enter__()") == "the child goes on\narrived False\n"
+        )
         assert other.wait(60) == -10, "it ended by USR1"
     finally:
         other.kill()

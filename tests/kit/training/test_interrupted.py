@@ -66,6 +66,23 @@ def test_an_interrupted_training_saves_its_last_step(
     assert (again.code, first_step(again.out)) == (0, last), again
 
 
+def test_of_several_processes_term_lets_the_training_save_its_last_step(
+    training: Training,
+) -> None:
+    """An engine sends it to the first process of a container alone."""
+    training.words = ("--steps", "4000", "--every", "3000", "--processes", "2")
+    running = training.start()
+    running.wait_for("step 3\n")
+    running.send(signal.SIGTERM)
+    ended = running.ended()
+    assert ended.code == 130, ended
+    assert "Traceback" not in ended.err
+    (saved,) = training.snapshots
+    last = int(saved.name.removeprefix("step-"))
+    assert f"step {last - 1}\n" in ended.out and f"step {last}\n" not in ended.out
+    assert not processes_in(training.clone.path)
+
+
 def test_a_crash_before_the_first_checkpoint_leaves_no_folder(training: Training) -> None:
     ended = training.run("--steps", "4000", "--every", "3000", "--poison", "3,0")
     assert ended.code == 1, ended
