@@ -156,10 +156,14 @@ def test_after_cancel_the_checkpoint_of_the_training_is_named(cli: Cli) -> None:
     running.wait_for("or leave it running? [c/L]")
     running.type(b"c\n")
     running.wait_for(f"Cancelling job {number}. A training saves a checkpoint first.")
+    log = cli.clone.outputs / "slurm" / f"{number}.log"
+    cli.cluster.wait_for("signal", lambda: "Job step aborted" in log.read_text())
     cli.go()
     assert running.ended().code == 130, running.text
-    again = rf"Cancelled job {number}\. To go on: sbatch \S+, which goes on from .* step 2[67]\."
-    assert re.search(again, running.text), running.text
+    again = rf"Cancelled job {number}\. To go on: sbatch \S+, which goes on from .* step (\d+)\."
+    found = re.search(again, running.text)
+    assert found, running.text
+    assert 26 <= int(found[1]) < 40, "it was saved after the signal, and before the last step"
 
 
 @pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
