@@ -56,6 +56,7 @@ def start(seats: bool, dry: bool) -> int:
     gpus = hub_gpus.describe(settings, placement, engine)
     service = _seat_service(settings, engine, placement)
     spec = lab_service.container_spec(service, placement, engine)
+    hub_folder.describe(WORKSHOP, settings, spec, gpus)  # a wrong list ends this before a build
     name = seat_service(placement.stack)
     lab_service.prepare(engine, name, service, spec, placement.owner)
     spec = lab_service.container_spec(service, placement, engine)  # the image may be new

@@ -20,6 +20,7 @@ from labs.course.terminal import line, screen
 from rich.table import Table
 
 DAMAGED = "damaged"
+FEW = 2  # labs that nobody has started; more have no column
 ARCHIVE_TOP = "class"  # the folder that an archive of a hub unpacks to
 
 
@@ -130,7 +131,7 @@ def _has_work(folder: Path) -> bool:
 def _print_table(learners: list[Learner]) -> None:
     table = Table(box=None, padding=(0, 2))
     table.add_column("learner")
-    labs = _shown_labs(learners)
+    labs, untouched = _shown_labs(learners)
     for lab in labs:
         table.add_column(lab)
     table.add_column("done")
@@ -148,6 +149,8 @@ def _print_table(learners: list[Learner]) -> None:
     for learner in learners:
         if stuck := [text for standing in learner.standings for text in standing.stuck]:
             line(f"{learner.name} is stuck: {', '.join(stuck)}")
+    if untouched:
+        line(f"handed out, and not started by anybody: {', '.join(untouched)}")
     _print_what_is_missing(learners)
 
 
@@ -157,15 +160,22 @@ def _cell(learner: Learner, standing: Standing) -> str:
     return standing.marks if learner.has_begun(standing) else ""
 
 
-def _shown_labs(learners: list[Learner]) -> list[str]:
-    """Return the labs that somebody has started or has a sheet of; or whose record is damaged."""
+def _shown_labs(learners: list[Learner]) -> tuple[list[str], list[str]]:
+    """Return the labs to show, and those that were handed out and that nobody has started.
+
+    Shown are labs that somebody has started, or whose record is damaged; and of the others a few.
+    """
     shown: set[str] = set()
+    begun: set[str] = set()
     for learner in learners:
-        begun = filter(learner.has_begun, learner.standings)
-        shown |= {standing.lesson.name for standing in begun}
+        shown |= {standing.lesson.name for standing in learner.standings if standing.started}
+        begun |= {one.lesson.name for one in learner.standings if learner.has_begun(one)}
         if not learner.is_closed:
             shown |= learner.damaged
-    return sorted(shown)
+    untouched = begun - shown
+    if len(untouched) <= FEW:
+        return sorted(shown | untouched), []
+    return sorted(shown), sorted(untouched)
 
 
 def _print_what_is_missing(learners: list[Learner]) -> None:

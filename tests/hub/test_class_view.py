@@ -80,11 +80,17 @@ def test_a_lab_that_was_handed_out_is_shown_here_and_by_progress(
     assert ada[1] == "·✗·····" and set(ben[1]) == {"·"}
 
 
-def test_of_many_labs_that_were_only_handed_out_the_number_is_shown(tmp_path: Path) -> None:
+def test_of_many_labs_that_were_only_handed_out_the_number_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record(tmp_path, "ada", attention={"tries": 1})
     done = handout.hand_out(tmp_path, "all", ["ada"])
     assert row(tmp_path, "ada").untouched == f"{len(done) - 1} labs"
     assert [lab for lab, _ in row(tmp_path, "ada").marks] == ["LLM06"]
+    assert progress(["--class", str(tmp_path / "learners")]) == 0
+    told = capsys.readouterr().out
+    assert told.splitlines()[0].split() == ["learner", "LLM06", "done"]
+    assert "not started by anybody: LLM01, LLM02, " in told
 
 
 def test_who_is_stuck_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,19 @@ from types import SimpleNamespace
 from typing import Any
 
 from labs.course import classroom
-from launcher import hub_api, hub_compose, hub_folder, hub_stop
+from launcher import (
+    hub,
+    hub_address,
+    hub_api,
+    hub_compose,
+    hub_folder,
+    hub_gpus,
+    hub_settings,
+    hub_stop,
+    lab_service,
+)
 from launcher.cards import Card
+from launcher.container_spec import ContainerSpec
 from launcher.runtime import Runtime
 
 import pytest
@@ -178,6 +189,28 @@ def test_without_an_engine_a_hub_names_docker_and_no_environment(
         hub_compose.require_runtime()
     assert "DOCKER_HOST is unix:///nonexistent" in raised.value.why
     assert raised.value.fix == "start that engine, or: unset DOCKER_HOST"
+
+
+def test_a_wrong_list_of_learners_is_refused_before_an_image_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "users.csv").write_text("ada;a-long-word\n")
+    text = 'users = "users.csv"\nteacher_password = "a-much-longer-word"\n'
+    values = hub_settings.check(tmp_path / "hub.toml", text)
+    runtime = SimpleNamespace(engine="an engine")
+    monkeypatch.setattr(hub, "WORKSHOP", tmp_path)
+    monkeypatch.setattr(hub_compose, "require_runtime", lambda: runtime)
+    monkeypatch.setattr(hub_compose, "published_ports", lambda _: set[int]())
+    monkeypatch.setattr(hub_folder, "prepare", lambda *_: None)
+    monkeypatch.setattr(hub_settings, "read", lambda: values)
+    monkeypatch.setattr(hub_address, "refuse_unusable", lambda *_: None)
+    monkeypatch.setattr(hub_gpus, "place", lambda *_: SimpleNamespace(stack="cpu", owner=None))
+    monkeypatch.setattr(hub_gpus, "describe", lambda *_: None)
+    monkeypatch.setattr(hub, "_seat_service", lambda *_: None)
+    monkeypatch.setattr(lab_service, "container_spec", lambda *_: ContainerSpec(image="hub"))
+    monkeypatch.setattr(lab_service, "prepare", lambda *_: pytest.fail("it was built"))
+    with pytest.raises(Card, match=r"users\.csv can't be used"):
+        hub.start(seats=False, dry=False)
 
 
 def test_dry_commands_are_printed_and_nothing_is_removed(
