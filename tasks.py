@@ -295,7 +295,7 @@ def chat(
 @task(
     positional=_optional("job", "jobs"),
     auto_shortflags=False,
-    help={"job": "the number of a job to follow; without one: list the jobs"},
+    help={"job": "follow this job: `invoke jobs 12`; without a number, list the jobs"},
 )
 def jobs(_: Context, job: Any = None) -> None:
     """List the jobs of `invoke lab --on slurm`, or follow one."""

@@ -36,8 +36,8 @@ if [ "$SLURM_JOB_NUM_NODES ${{SLURM_NTASKS:-{tasks}}}" != "{nodes} {tasks}" ]; t
     exit 3
 fi
 """
-# A script that is printed doesn't know its name. Slurm knows that of the file that was submitted.
-_ITS_FILE = """"sbatch $(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=//p')\""""
+# A printed script, or a copy of one, doesn't know its name. Slurm knows which file was submitted.
+_ITS_FILE = """scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=//p'"""
 # NFS may show a new file some seconds late.
 _SEES_CLONE = """\
 for _ in 1 2 3 4; do
@@ -149,9 +149,12 @@ def _how_to_submit(job: BatchJob) -> tuple[str, str]:
     """Return a comment on how to submit the script, and the command as a word of a shell."""
     if job.path is None:
         folder = shlex.quote(str(job.log.parent))
-        return f"Save it, then:\n#   mkdir -p {folder} && sbatch FILE", _ITS_FILE
-    command = f"sbatch {shlex.quote(str(job.path))}"
-    return f"To submit it again:\n#   {command}", shlex.quote(command)
+        return f"Save it, then:\n#   mkdir -p {folder} && sbatch FILE", f'"sbatch $({_ITS_FILE})"'
+    path = shlex.quote(str(job.path))
+    how = f"To submit it again:\n#   sbatch {path}"
+    if path != str(job.path):  # in the script's own words it would need another pair of quotes
+        return how, shlex.quote(f"sbatch {path}")
+    return how, f'"sbatch $({_ITS_FILE} || echo {path})"'
 
 
 def _directives(job: BatchJob) -> list[str]:

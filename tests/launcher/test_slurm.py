@@ -309,6 +309,16 @@ def test_a_script_on_more_nodes_than_it_was_written_for_runs_nothing(cli: Cli) -
     assert "fix: write another script: invoke lab ... --on slurm --nodes 2" in ended.out
 
 
+def test_a_copy_of_a_script_names_itself_as_the_one_to_submit_again(cli: Cli) -> None:
+    """Its options may be changed, so the checkpoints of the first one aren't its own."""
+    first = cli.lab("print('again:', os.environ['LABS_CONTINUE'])").ended()
+    script = max((cli.clone.outputs / "slurm").glob("LLM91-*.sbatch"), key=os.path.getmtime)
+    assert f"again: sbatch {script}\n" in first.out
+    copy = shutil.copy(script, script.with_name("copy.sbatch"))
+    number = cli.cluster.ask("sbatch", "--parsable", str(copy)).strip()
+    assert f"again: sbatch {copy}\n" in cli.run("jobs", number).out
+
+
 def test_a_job_that_slurm_has_forgotten_is_named_with_its_output(cli: Cli) -> None:
     log = cli.clone.outputs / "slurm" / "88888.log"
     log.parent.mkdir(parents=True, exist_ok=True)
