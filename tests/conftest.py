@@ -14,6 +14,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -496,6 +497,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     if report.skipped and item.get_closest_marker("engine") and isinstance(report.longrepr, tuple):
         report.longrepr = (__file__, None, report.longrepr[2])
     return report
+
+
+@pytest.fixture(autouse=True)
+def _usual_signals() -> Iterator[None]:
+    """Give Ctrl-C and TERM their usual effect after a test that left a training before its end."""
+    yield
+    if stop_request := sys.modules.get("labs.kit.run.stop_request"):
+        with suppress(KeyboardInterrupt):  # the test has sent one
+            stop_request.end()
 
 
 @pytest.fixture(autouse=True)
