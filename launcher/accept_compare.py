@@ -169,7 +169,7 @@ def _speed(rows: list[Row]) -> str:
     counts = Counter(row.verdict for row in rows)
     if counts[UNCLEAR]:
         unclear = f"{counts[UNCLEAR]} of {len(rows)} rows are {UNCLEAR}"
-        return f"B isn't slower where it can be told; {unclear}: repeat on an idle machine."
+        return f"B isn't slower in the rows with a verdict; {unclear}: repeat on an idle machine."
     if counts[FASTER]:
         return f"B is faster than A in {counts[FASTER]} of {len(rows)} rows, and slower in none."
     return "The same within the noise."

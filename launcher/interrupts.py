@@ -16,7 +16,7 @@ class Interrupted(BaseException):
     """The user or the system wants this process to end. The argument is the signal.
 
     Attributes:
-        explained: whether the user has been told what ends and what goes on.
+        explained: whether the user knows what ends and what goes on.
     """
 
     explained = False

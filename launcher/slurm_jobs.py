@@ -178,7 +178,8 @@ def _unknown(number: str, problem: str) -> Card:
     log = slurm_log.FOLDER / f"{number}.log"
     if log.is_file():
         shown = shlex.quote(str(log.relative_to(ROOT)))
-        return Card(f"Slurm has forgotten job {number}.", f"{forgets}.", f"its output: {shown}")
+        fix = f"to read its output: less {shown}"
+        return Card(f"Slurm has forgotten job {number}.", f"{forgets}.", fix)
     why = f"{problem}. {forgets}."
     return Card(f"Slurm doesn't know job {number}.", why, "invoke jobs lists the jobs it knows")
 

@@ -115,7 +115,7 @@ def _no_learners(group: Path) -> Card:
     why = "It needs a folder for each learner, with work/progress/, progress/ or sheets in it."
     places = (group / "learners", group / ARCHIVE_TOP, Path("workshop/learners"))
     near = next((place for place in places if place.is_dir()), None)
-    fix = f"invoke progress --class {near}" if near else "name the folder that has the learners'"
+    fix = f"invoke progress --class {near or 'FOLDER'}"
     return Card(what, why, fix, WRONG_USAGE)
 
 

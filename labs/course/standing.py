@@ -54,7 +54,7 @@ class Standing:
 
     @property
     def stuck(self) -> list[str]:
-        """The exercises that were wrong many times, for people."""
+        """Return the exercises that were wrong many times, as text for people."""
         name = self.lesson.name
         return [
             f"{name} {exercise} ({part.tries} tries)"

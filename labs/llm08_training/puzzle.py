@@ -52,7 +52,7 @@ def three_seeds(losses: Mapping[str, Sequence[float]]) -> str:
 
 
 def key(letters: dict[str, str], losses: Mapping[str, Sequence[float]]) -> str:
-    """Return which letter is which loop, and the losses of those that are hard to tell apart."""
+    """Return which letter is which loop, and the losses of those that are hard to distinguish."""
     pairs = ", ".join(f"{letter} is {name}" for name, letter in letters.items())
     return f"The key: {pairs}. {three_seeds(losses)}"
 

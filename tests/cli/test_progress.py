@@ -167,7 +167,7 @@ def test_a_class_without_learners_is_a_card(school: Clone) -> None:
     ended = school.labs("progress", "--class", "labs")
     assert ended.code == 2, ended
     assert "labs has no learners" in ended.err
-    assert "fix: name the folder that has the learners'" in ended.err
+    assert "fix: invoke progress --class FOLDER" in ended.err
     record(school, "workshop/learners/ada/work/progress", {"add": DONE})
     for wrong in ("labs", "workshop", "gone"):
         ended = school.labs("progress", "--class", wrong)

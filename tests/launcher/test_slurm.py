@@ -326,7 +326,7 @@ def test_a_job_that_slurm_has_forgotten_is_named_with_its_output(cli: Cli) -> No
     ended = cli.run("jobs", "88888")
     log.unlink()
     assert ended.code == 3 and "what: Slurm has forgotten job 88888." in ended.err, ended
-    assert "fix: its output: outputs/slurm/88888.log\n" in ended.err
+    assert "fix: to read its output: less outputs/slurm/88888.log\n" in ended.err
 
 
 def test_a_job_that_slurm_refuses_downloads_no_environment(cli: Cli) -> None:
