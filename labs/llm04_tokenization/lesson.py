@@ -15,7 +15,7 @@ from functools import cache
 from itertools import chain, pairwise
 
 from labs.kit import Lab, Results, Run, assets
-from labs.llm04_tokenization import figures, smollm2_tasks, view_data, vocabularies
+from labs.llm04_tokenization import figures, smollm2_tasks, use_figures, view_data, vocabularies
 from labs.llm04_tokenization.vocabularies import Vocabulary, differing, real
 
 import regex
@@ -473,7 +473,7 @@ def padding_on_the_left_needs_the_mask(run: Run):
         run.check(name, changes[name], at_most=1e-3, because=because, decides=True)
     unmasked = "left, without the mask"
     run.check(unmasked, changes[unmasked], at_least=0.1, because="100 × 1e-3", decides=True)
-    figures.show(run, "batch", figures.batch(texts, tokenizer, rows, changes))
+    figures.show(run, "batch", use_figures.batch(texts, tokenizer, rows, changes))
     padded = len(changes[unmasked])
     return f"Without the mask, {moved[unmasked]} of {padded} prompts get another likeliest token."
 
@@ -511,7 +511,7 @@ def a_limit_that_loses_little_leaves_mostly_padding(run: Run):
     limit, _, _, padding = costs[i]
     name = f"limit {limit}: share of padding in batches of 32"
     run.check(name, padding, at_least=0.5, because="“mostly” is more than half", decides=True)
-    figures.show(run, "lengths", figures.lengths(lengths, costs))
+    figures.show(run, "lengths", use_figures.lengths(lengths, costs))
     return " ".join(
         f"A limit of {limit} loses {lost:.1%} of the tokens and saves {saved:.0%} of the steps; "
         f"{padding:.0%} of the remaining steps are padding."
@@ -553,7 +553,7 @@ def byte_level_vocabularies_return_our_paragraphs(run: Run):
     j2 = len(changed["AI21 J2"])
     run.check("languages whose text J2 changes", j2, at_least=1, because=because, decides=True)
     sentence = "In the end, 1234 naïve cafés: да"
-    figures.show(run, "tokens", figures.one_sentence(sentence, compared))
+    figures.show(run, "tokens", use_figures.one_sentence(sentence, compared))
     run.view("tokens", "vocabularies", *view_data.tokens(compared, sentence))
     longest = vocabularies.longest(columns, rows, ("English", "Python"))
     return f"The longest tokens {longest}. J2 changes {' and '.join(changed['AI21 J2'])} text."
@@ -600,7 +600,7 @@ def other_tokens_get_other_answers(run: Run):
     share = smollm2_tasks.digits_after_a_space(tokenizer)
     run.measure("four Python modules: share of single space tokens before a digit", share)
     token, letters = smollm2_tasks.written_spellings(model, tokenizer, "table")
-    figures.show(run, "answers", figures.answers(spelled, completed))
+    figures.show(run, "answers", use_figures.answers(spelled, completed))
     return (
         f"Of {len(words)} words, 4-bit SmolLM2 spells {sum(spelled['single letters']):.0f} from "
         f"letters and {sum(spelled['single tokens']):.0f} from tokens: `·table` as {token}, its "
@@ -659,7 +659,7 @@ def the_same_meaning_costs_more_elsewhere(run: Run):
         run.check(name, ratios, at_least=2, because=because, decides=True)
     highest, cost = vocabularies.highest_price(prices["SmolLM2"])
     other, best = vocabularies.highest_price(prices["Tekken"])
-    figures.show(run, "languages", figures.languages(prices, WORD))
+    figures.show(run, "languages", use_figures.languages(prices, WORD))
     hindi, thai = (vocabularies.factors(rows, language) for language in ("Hindi", "Thai"))
     return (
         f"The highest price is that of {highest} with SmolLM2, {cost:.1f} times English, and that "
