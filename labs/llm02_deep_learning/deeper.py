@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from unittest.mock import patch
 
 from labs.kit import Lab, Results, Run, on_one_thread
-from labs.llm02_deep_learning import compare, cut_network, deeper_figures, figures
+from labs.llm02_deep_learning import compare, cut_figure, cut_network, deeper_figures, figures
 from labs.llm02_deep_learning.best_step import check_best_step
 from labs.llm02_deep_learning.data import (
     batches_of,
@@ -897,7 +897,7 @@ def a_cut_off_layer_raises_no_error(run: Run):
 
     Predict: two of three layers stay random. How many of ten unseen digits does the network read?
     """
-    figures.show(run, "cut", deeper_figures.draw_cut(*cut_network.intact_and_cut()))
+    figures.show(run, "cut", cut_figure.draw_cut(*cut_network.intact_and_cut()))
     cut_network.check_names(run, unreached, CUTS)
     labels = digits()[1]
     steps = run.pick(tiny=440, small=880, full=2200)

@@ -25,7 +25,15 @@ from typing import Any
 
 from labs.kit import Lab, Results, Run, assets, seconds, seconds_paired
 from labs.llm04_tokenization import deeper_figures as figures
-from labs.llm04_tokenization import families, padding, smollm2_tasks, streams, timing, vocabularies
+from labs.llm04_tokenization import (
+    families,
+    padding,
+    size_figures,
+    smollm2_tasks,
+    streams,
+    timing,
+    vocabularies,
+)
 from labs.llm04_tokenization.caching import Cache
 from labs.llm04_tokenization.figures import show
 from labs.llm04_tokenization.lesson import (
@@ -366,7 +374,7 @@ def buckets_give_the_same_ids_faster(run: Run):
     show(run, "steps", figures.long_word_steps(vocabulary(figures.LOWER_MERGES)))
     buckets = {"with buckets": encode_long_word}
     fast |= timing.seconds_by_length(buckets, letters, (100_000,), merge_ids)["with buckets"]
-    show(run, "growth", figures.growth(taken))
+    show(run, "growth", size_figures.growth(taken))
     few, many = (timing.look_ups(encode_word, letters[:n], merge_ids) for n in (5000, 10_000))
     return (
         f"Round by round, each letter takes {few:.0f} look-ups in a word of 5,000 letters and "
@@ -676,7 +684,7 @@ def bytes_per_token_rise_with_the_vocabulary(run: Run):
         bits.append(frequency_bits(bpe, seen[:1_000_000], unseen))
     rows = [[size, *(v[i] for v in lengths.values()), bits[i]] for i, size in enumerate(sizes)]
     run.table("Bytes per token", ["ids", *texts, "frequency model's bits per byte"], rows)
-    show(run, "vocabulary", figures.vocabulary_size(sizes, lengths, bits))
+    show(run, "vocabulary", size_figures.vocabulary_size(sizes, lengths, bits))
     because = "no two bytes of a Greek letter stood together in training; only signs may merge"
     name = "Greek: bytes per token, at each size"
     run.check(name, lengths["Greek"], at_most=1.01, because=because)
@@ -907,7 +915,7 @@ def length_groups_and_packing_remove_padding(run: Run):
     tokenizer = smollm2_tasks.tokenizer()
     different = padding.truncated_differently(tokenizer, smollm2_tasks.PROMPTS, truncate_pair)
     run.check("pairs that the library truncates differently, any room", different, equals=0)
-    show(run, "padding", figures.batches(lengths, grouped, steps, pack))
+    show(run, "padding", size_figures.batches(lengths, grouped, steps, pack))
     return (
         f"In random order {shares['random order']:.0%} is padding, in length groups "
         f"{shares['length groups']:.0%}, packed {shares['packed']:.2%}. Length groups remove "
