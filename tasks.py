@@ -14,7 +14,7 @@ from invoke.program import Program
 from invoke.tasks import task
 
 if TYPE_CHECKING:
-    from launcher.interrupts import Interrupts
+    from common.interrupts import Interrupts
     from launcher.task_words import KnownTask
 
 LABS = "LLM06, llm06 or 6; LLM06+ for its deeper part; LLM01,LLM02; all, or all+ with deeper parts"
@@ -136,14 +136,15 @@ def lab(
     options = {name: arguments[name] for name in arguments if name not in LAUNCHER_OPTIONS}
 
     def run(_: "Interrupts") -> int:
-        from launcher import lab_command, run_lab
+        from launcher.run import lab as run_lab
+        from launcher.run import lab_command
 
         if list:
             return lab_command.run_here([labs, "--list"])
         command = lab_command.plan_run(labs, options, _after_dashes())
         asked = {name: arguments[name] for name in SLURM_OPTIONS if arguments[name]}
         if on or asked or detach:
-            from launcher import slurm_lab
+            from launcher.cluster import lab as slurm_lab
 
             if wait:
                 slurm_lab.refuse_wait()
@@ -201,7 +202,8 @@ def check(
         return
 
     def run(_: "Interrupts") -> int:
-        from launcher import lab_command, run_lab
+        from launcher.run import lab as run_lab
+        from launcher.run import lab_command
 
         options = {"all": all, "watch": watch, "hint": hint, "solution": solution}
         command = lab_command.plan_check(lab, options)
@@ -232,7 +234,7 @@ def notebook(
     wait: bool = False,
 ) -> None:
     """Open lessons and sheets in JupyterLab, until Ctrl-C."""
-    from launcher import notebook
+    from launcher.notebook import run as notebook
 
     dry: bool = c.config.run.dry
     _exit_with(lambda _: notebook.run(lab or "", port, stack, runtime, gpus, dry, wait))
@@ -267,7 +269,7 @@ def open_(
     _: Context, lab: Any = None, index: bool = False, serve: bool = False, port: str = ""
 ) -> None:
     """Open the newest report, or print its path where there is no desktop."""
-    from launcher import open_page
+    from launcher.pages import open_page
 
     _exit_with(lambda _: open_page.show(lab or "", index, serve, port))
 
@@ -299,7 +301,7 @@ def chat(
 )
 def jobs(_: Context, job: Any = None) -> None:
     """List the jobs of `invoke lab --on slurm`, or follow one."""
-    from launcher import slurm_lab
+    from launcher.cluster import lab as slurm_lab
 
     _exit_with(lambda _: slurm_lab.jobs(job or ""))
 
@@ -307,7 +309,7 @@ def jobs(_: Context, job: Any = None) -> None:
 @task
 def labs(_: Context) -> None:
     """List the labs and their topics."""
-    from launcher import lab_command
+    from launcher.run import lab_command
 
     _exit_with(lambda _: lab_command.run_here(["--list"]))
 
@@ -315,7 +317,7 @@ def labs(_: Context) -> None:
 @task(auto_shortflags=False, help={"json": "print JSON"})
 def gpus(_: Context, json: bool = False) -> None:
     """List the GPUs of this machine, whether they are usable, and the stack they lead to."""
-    from launcher import list_gpus
+    from launcher.gpu import show as list_gpus
 
     _exit_with(lambda _: list_gpus.show(as_json=json))
 
@@ -335,7 +337,8 @@ def build(
     """Build a stack's image or, without a container engine, its environment."""
 
     def run(_: "Interrupts") -> None:
-        from launcher import image_status, run_lab
+        from launcher.image import status as image_status
+        from launcher.run import lab as run_lab
 
         if gfx:
             image_status.set_gfx_target(gfx, stack)
@@ -357,7 +360,7 @@ def bundle(_: Context, folder: Any, stack: str = "auto", runtime: str = "auto") 
     """Write all that a machine without a network needs into a folder, with a script `setup`."""
     if _help_instead("bundle", folder):
         return
-    from launcher import bundle
+    from launcher.bundle import make as bundle
 
     _exit_with(lambda _: bundle.make(folder, stack, runtime))
 
@@ -365,7 +368,7 @@ def bundle(_: Context, folder: Any, stack: str = "auto", runtime: str = "auto") 
 @task(auto_shortflags=False, help={"json": "print JSON"})
 def images(_: Context, json: bool = False) -> None:
     """List the images on this machine: stack, gfx target, lock, size, age, current or stale."""
-    from launcher import list_images
+    from launcher.image import show as list_images
 
     _exit_with(lambda _: list_images.show(as_json=json))
 
@@ -379,52 +382,15 @@ def images(_: Context, json: bool = False) -> None:
 )
 def preflight(_: Context, seats: str = "", json: bool = False) -> None:
     """Check this machine before a workshop, run an experiment, and list what to fix."""
-    from launcher import preflight
+    from launcher.preflight import run as preflight
 
     _exit_with(lambda _: preflight.run(seats, json))
-
-
-@task(
-    positional=_optional(
-        "other", "accept", "--labs", "--size", "--stack", "--runtime", "--gpus", "--compare"
-    ),
-    auto_shortflags=False,
-    help={
-        "other": "the record that --compare compares with",
-        "labs": f"whose checks run on each card: none; default all+, 17 min on 2 cores; {LABS}",
-        "size": "of the measurements: full (default); tiny for a trial",
-        "stack": STACK,
-        "runtime": RUNTIME,
-        "gpus": "a count (2) or a list (0,2); default all",
-        "compare": "A B: compare two records, and measure nothing",
-    },
-)
-def accept(
-    c: Context,
-    other: Any = None,
-    labs: str = "all+",
-    size: str = "full",
-    stack: str = "auto",
-    runtime: str = "auto",
-    gpus: str = "",
-    compare: str = "",
-) -> None:
-    """Measure a machine and check its results; compare it with another, or with last month."""
-
-    def run(_: "Interrupts") -> int:
-        from launcher import accept, accept_compare
-
-        if compare or other:
-            return accept_compare.run(compare, other or "")
-        return accept.run(labs, size, stack, runtime, gpus, c.config.run.dry)
-
-    _exit_with(run)
 
 
 @task(auto_shortflags=False, help={"upgrade": "allow newer releases of all unpinned packages"})
 def lock(_: Context, upgrade: bool = False) -> None:
     """Compile the hashed locks from docker/*.in with uv."""
-    from launcher import lock_files
+    from launcher.environment import locks as lock_files
 
     _exit_with(lambda _: lock_files.compile_locks(upgrade))
 
@@ -432,7 +398,7 @@ def lock(_: Context, upgrade: bool = False) -> None:
 @task
 def audit(_: Context) -> None:
     """Check the locked packages for known vulnerabilities; needs pip-audit and the internet."""
-    from launcher import audit
+    from launcher.environment import audit
 
     _exit_with(lambda _: audit.audit_locks())
 
@@ -459,7 +425,8 @@ def hub(c: Context, seats: bool = False, stop: bool = False, purge: Any = None) 
     dry: bool = c.config.run.dry
 
     def run(_: "Interrupts") -> int:
-        from launcher import hub, hub_stop
+        from launcher.hub import start as hub
+        from launcher.hub import stop as hub_stop
 
         if purge:
             return hub_stop.purge("" if purge is True else purge, dry)
@@ -501,8 +468,9 @@ def manifest(
     options = {"size": size, "precision": precision, "seed": seed, "online": online}
 
     def write(_: "Interrupts") -> None:
-        from launcher import kubernetes_job, lab_command
-        from launcher.cards import refuse_value
+        from common.cards import refuse_value
+        from launcher.cluster import kubernetes_job
+        from launcher.run import lab_command
 
         if size not in ("", *SIZES):  # the labs would point to invoke lab
             refuse_value("--size", size, SIZES)
@@ -541,7 +509,6 @@ namespace = Collection(
     bundle,
     images,
     preflight,
-    accept,
     lock,
     audit,
     dotenv,

@@ -28,7 +28,8 @@ from statistics import median
 from typing import Any
 
 import docker
-from launcher import hub_folder, hub_settings
+from launcher.hub import folder as hub_folder
+from launcher.hub import settings as hub_settings
 from tests.hub import learner as learner_module
 from tests.hub.learner import Learner, Reply
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit.run.console import Output
 from labs.kit.run.devices import choose_precision, describe_device
 from labs.kit.run.processes import leave, run_group

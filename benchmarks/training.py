@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit import Checkpoints, Run, assets
 from labs.kit.run.console import Output
 from labs.kit.run.devices import describe_device

@@ -9,8 +9,8 @@ from base64 import encodebytes
 from pathlib import Path
 from typing import Any
 
-from labs.course import classroom, sheets
-from labs.course.syllabus import Lesson, lessons
+from common import classroom, sheets
+from common.syllabus import Lesson, lessons
 
 import seat_notes
 import seat_static

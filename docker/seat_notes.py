@@ -17,8 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from labs.course import classroom
-from labs.course.syllabus import Lesson, lessons
+from common import classroom
+from common.syllabus import Lesson, lessons
 
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_server.base.handlers import JupyterHandler

@@ -9,9 +9,9 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from common import safe_files
 from hub import learners
-from labs.course import safe_files
-from launcher.hub_folder import ARCHIVES, COPIES, LEARNERS
+from launcher.hub.folder import ARCHIVES, COPIES, LEARNERS
 
 MAX_COPIES = 24
 SHOWN = 10  # names of what was left out

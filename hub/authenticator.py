@@ -7,7 +7,7 @@ from hub import presence, state
 from hub.client_address import client_address
 from hub.learners import clean_name
 from hub.tries import TRIES, Tries
-from launcher.hub_users import ALLOWED, is_allowed
+from launcher.hub.users import ALLOWED, is_allowed
 
 from jupyterhub.auth import Authenticator
 from tornado.web import HTTPError

@@ -6,7 +6,7 @@ import os
 
 import docker
 from hub import class_view, networks, presence, state
-from launcher.hub_folder import LABEL
+from launcher.hub.folder import LABEL
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 

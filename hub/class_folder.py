@@ -4,9 +4,9 @@ import json
 import time
 from pathlib import Path
 
-from labs.course import classroom
-from labs.course.syllabus import find, lessons
-from launcher.hub_folder import CLASS
+from common import classroom
+from common.syllabus import find, lessons
+from launcher.hub.folder import CLASS
 
 LONGEST_MESSAGE = 300  # characters
 

@@ -8,13 +8,13 @@ import shutil
 import time
 from pathlib import Path
 
+from common import classroom
+from common.cards import Card
 from hub import archive, class_folder, class_view, handout, learners, presence, seat_ends, state
 from hub.class_data import ask_hub, rows, users, workshop
 from hub.quota import Growth
 from hub.steady_clock import use_steady_clock
-from labs.course import classroom
-from labs.course.cards import Card
-from launcher.hub_folder import ARCHIVES, CLASS
+from launcher.hub.folder import ARCHIVES, CLASS
 
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from jupyterhub.utils import url_path_join

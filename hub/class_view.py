@@ -7,13 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from common import class_progress, safe_files, sheets
+from common.progress import Record
+from common.standing import COLUMNS, Standing, has_begun
+from common.syllabus import Lesson, lessons
 from hub import learners, presence, seat_ends
 from hub.seat_ends import End
-from labs.course import class_progress, safe_files, sheets
-from labs.course.progress import Record
-from labs.course.standing import COLUMNS, Standing, has_begun
-from labs.course.syllabus import Lesson, lessons
-from launcher.hub_folder import LEARNERS
+from launcher.hub.folder import LEARNERS
 
 READY = "ready, not entered yet"
 FEW = 2  # labs that nobody has tried; of more, only the number is shown

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 
 from hub import archive, state
-from launcher.hub_folder import LABEL
+from launcher.hub.folder import LABEL
 
 
 def begin(engine: Any, ident: str) -> None:

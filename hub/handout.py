@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common import safe_files, sheets
+from common.syllabus import find
 from hub import learners
-from labs.course import safe_files, sheets
-from labs.course.syllabus import find
-from launcher.hub_folder import LEARNERS
+from launcher.hub.folder import LEARNERS
 
 
 @dataclass

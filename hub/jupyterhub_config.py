@@ -14,8 +14,8 @@ from hub.proxy import SeatProxy
 from hub.seat_leases import RunningSeat
 from hub.spawner import HUB_CONTAINER, SECONDS_TO_START, SeatSpawner, leases, workshop
 from hub.steady_clock import use_steady_clock
-from launcher import hub_folder
-from launcher.select_gpus import LABEL as GPUS_LABEL
+from launcher.gpu.select import LABEL as GPUS_LABEL
+from launcher.hub import folder as hub_folder
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
 settings = workshop.settings

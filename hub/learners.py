@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from labs.course import classroom
-from launcher.container_spec import Bind
-from launcher.hub_folder import CLASS, LEARNERS
-from launcher.hub_users import ALLOWED, is_allowed
+from common import classroom
+from launcher.engine.container_spec import Bind
+from launcher.hub.folder import CLASS, LEARNERS
+from launcher.hub.users import ALLOWED, is_allowed
 
 # The folders in that of a learner, and where a seat mounts them.
 MOUNTS = {"work": "/lab/work", "outputs": "/lab/outputs"}

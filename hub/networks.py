@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from launcher.hub_folder import LABEL
+from launcher.hub.folder import LABEL
 
 HUB = "hub"  # the hub's name on each network
 # Reserved for tests of network devices (RFC 2544), so no machine of a site has such an address.

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from launcher.hub_folder import STATE
+from launcher.hub.folder import STATE
 
 SEEN = "seen"  # in state/: an empty file for each learner, whose time is that of the last sight
 SECONDS_TO_BE_READY = 300  # a seat's start causes activities as long as this

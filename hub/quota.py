@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common import safe_files
 from hub.seat_ends import Reason, stopped
-from labs.course import safe_files
-from launcher.hub_folder import LEARNERS
+from launcher.hub.folder import LEARNERS
 
 SLACK = 1.1  # a run that begins below the quota may end a little above it
 GRACE = 5 * 2**20  # bytes; a learner who removes files also writes: a note, progress, a notebook

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.hub_folder import STATE
+from launcher.hub.folder import STATE
 
 ENDS = "ends"  # in state/: a file for each seat that has ended
 

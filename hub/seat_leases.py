@@ -10,12 +10,12 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.gpu import Gpu
-from launcher.hub_gpus import HubGpus
-from launcher.lease_process import Process, ProcessTable
-from launcher.lease_report import AllTaken
-from launcher.leases import Leases
-from launcher.select_gpus import gpu_label
+from launcher.gpu.lease_process import Process, ProcessTable
+from launcher.gpu.lease_report import AllTaken
+from launcher.gpu.leases import Leases
+from launcher.gpu.model import Gpu
+from launcher.gpu.select import gpu_label
+from launcher.hub.gpus import HubGpus
 
 # In the hub's container.
 FOLDER = Path("/lab/leases")

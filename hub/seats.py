@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from launcher.container_spec import Bind, ContainerSpec
+from launcher.engine.container_spec import Bind, ContainerSpec
 
 CPU_PERIOD = 100_000  # microseconds; DockerSpawner sets it, which excludes nano_cpus
 

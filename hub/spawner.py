@@ -9,8 +9,8 @@ from dataclasses import replace
 from hub import learners, networks, presence, seat_ends, seats, state
 from hub.seat_leases import SeatLeases
 from hub.waiting_line import WaitingLine
-from launcher.hub_folder import LABEL
-from launcher.select_gpus import attach
+from launcher.gpu.select import attach
+from launcher.hub.folder import LABEL
 
 from docker.errors import APIError, NotFound
 from dockerspawner import DockerSpawner

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.container_spec import Bind, ContainerSpec, GpuRequest
-from launcher.gpu import Gpu
-from launcher.hub_folder import DESCRIPTION, STATE
-from launcher.hub_gpus import HubGpus
-from launcher.hub_settings import HubSettings
+from launcher.engine.container_spec import Bind, ContainerSpec, GpuRequest
+from launcher.gpu.model import Gpu
+from launcher.hub.folder import DESCRIPTION, STATE
+from launcher.hub.gpus import HubGpus
+from launcher.hub.settings import HubSettings
 
 WORKSHOP = Path("/lab/workshop")  # in the hub's container
 

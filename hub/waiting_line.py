@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from time import monotonic
 from typing import Protocol
 
-from launcher.gpu import Gpu
+from launcher.gpu.model import Gpu
 
 SECONDS_TO_LEAVE = 60  # without an open page
 SECONDS_BETWEEN_TRIES = 2

@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher import ROOT, lab_command, run_lab
-from launcher.lab_command import LabCommand, labs_command
-from launcher.processes import capture
-from launcher.run_pages import outputs_folders
+from common.processes import capture
+from launcher import ROOT
+from launcher.run import lab as run_lab
+from launcher.run import lab_command
+from launcher.run.lab_command import LabCommand, labs_command
+from launcher.run.pages import outputs_folders
 
 INSIDE = Path("outputs")  # below the folder in which a lab runs
 

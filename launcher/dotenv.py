@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.cards import Card, print_status
 from launcher import ROOT
-from launcher.cards import Card, print_status
-from launcher.detect_gpus import Machine, detect
-from launcher.engine import is_rootless
-from launcher.file_owner import Owner, container_user, file_owner, give_to, make_folder
-from launcher.gpu import AMD, NVIDIA, Gpu
-from launcher.lab_service import local_time_zone
-from launcher.placement import container_device_user
-from launcher.visible_gpus import SEATS, visible_gpus
+from launcher.engine.client import is_rootless
+from launcher.gpu.detect import Machine, detect
+from launcher.gpu.model import AMD, NVIDIA, Gpu
+from launcher.gpu.visible import SEATS, visible_gpus
+from launcher.run.file_owner import Owner, container_user, file_owner, give_to, make_folder
+from launcher.run.placement import container_device_user
+from launcher.run.service import local_time_zone
 
 MARK = "# Written by `invoke dotenv`"
 USER_SECTION = "# ---- Lines below are yours. They override the lines above. ----"

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.cards import WRONG_USAGE, Card
 from launcher import ROOT
-from launcher.cards import WRONG_USAGE, Card
 
 _LINE = re.compile(r"\s*(?:export\s+)?(\w+)\s*[=:]\s*(.*)")
 # https://github.com/docker/go-units/blob/master/size.go

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from launcher import ROOT
-from launcher.file_owner import file_owner, make_writable_folder, run_as_owner
-from launcher.lab_command import labs_command
+from launcher.run.file_owner import file_owner, make_writable_folder, run_as_owner
+from launcher.run.lab_command import labs_command
 
 WORK = ROOT / "work"
 

@@ -5,10 +5,10 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from launcher.cards import WRONG_USAGE, Card, print_card
-from launcher.file_owner import give_caches_to_owner
-from launcher.interrupts import INTERRUPTED, Interrupted, Interrupts
-from launcher.lab_command import flags_of
+from common.cards import WRONG_USAGE, Card
+from common.interrupts import INTERRUPTED, Interrupted, Interrupts
+from launcher.run.file_owner import give_caches_to_owner
+from launcher.run.lab_command import flags_of
 from launcher.task_words import KnownTask, wrong_words
 
 
@@ -18,7 +18,7 @@ def exit_code_of(action: Callable[[Interrupts], int | None]) -> int:
         with Interrupts() as interrupts:
             return action(interrupts) or 0
     except Card as card:
-        print_card(card)
+        card.show()
         return card.code
     except Interrupted as interrupted:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end Invoke with 1
@@ -36,7 +36,7 @@ def exit_code_of(action: Callable[[Interrupts], int | None]) -> int:
 def refuse_no_lab(task_name: str) -> int:
     """Print a card for `invoke lab` without a lab, and return the exit code."""
     why = f"invoke {task_name} needs a lab, such as LLM06; see invoke {task_name} --help."
-    print_card(Card("Which lab?", why, "invoke labs lists them"))
+    Card("Which lab?", why, "invoke labs lists them").show()
     return WRONG_USAGE
 
 
@@ -50,5 +50,5 @@ def refuse_wrong_words(words: Sequence[str], tasks: Mapping[str, KnownTask]) -> 
     card = wrong_words(words, tasks, flags_of)
     if card is None:
         return 0
-    print_card(card)
+    card.show()
     return card.code

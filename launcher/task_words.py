@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
 
-from launcher.cards import WRONG_USAGE, Card
+from common.cards import WRONG_USAGE, Card
 
 SIMILAR = 0.75  # of two names, from 0 to 1; none of the labs' options is as similar to a task's
 _WITH_OWN_OPTIONS = ("lab", "manifest")  # a lab's own options follow -- in these tasks

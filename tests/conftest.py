@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from launcher.image_status import clone_name
+from launcher.image.status import clone_name
 from tests.browser import chromium
 
 import hypothesis

@@ -5,7 +5,7 @@ A conftest imports the fixtures `school` and `sheet` from here.
 
 import shutil
 
-from labs.course.sheets import SENTINEL
+from common.sheets import SENTINEL
 from tests.conftest import Clone
 
 import pytest

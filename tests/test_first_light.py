@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from labs.course.syllabus import lessons
+from common.syllabus import lessons
 from tests.browser import page_of
 from tests.conftest import Clone, Ended
 from tests.kit.report.page_rules import require_good_page_of_a_lab

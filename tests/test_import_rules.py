@@ -11,13 +11,11 @@ import pytest
 # From the bottom to the top: a module imports only what stands on its own level or below.
 LEVELS = (
     r"labs\.cpus",
-    r"labs\.course(\..+)?",
     r"labs\.kit\.sandbox(\..+)?",
     r"labs\.kit\.(records|compare|measure|home|asset_hashes|assets|model_check|atomic_folder)",
     r"labs\.kit\.model_files",
     r"labs\.kit\.report(\..+)?",
     r"labs\.kit\.run(\..+)?",
-    r"labs\.kit\.acceptance(\..+)?",
     r"labs\.kit\.training(\..+)?",
     r"labs\.kit\.chat(\..+)?",
     r"labs\.kit\.grader(\..+)?",
@@ -68,7 +66,7 @@ def test_no_import_climbs(module: str) -> None:
     assert climbing == []
 
 
-@pytest.mark.parametrize("path", [*files("kit/**/*.py"), *files("course/*.py")], ids=by_path)
+@pytest.mark.parametrize("path", [*files("kit/**/*.py"), *files("../common/*.py")], ids=by_path)
 def test_course_and_kit_know_no_lab(path: Path) -> None:
     """They neither import one nor name its folder or its options."""
     text = path.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import tasks
-from labs.course.options import common_parser
+from common.options import common_parser
 from tests.conftest import BIN, Clone
 
 import pytest
@@ -33,7 +33,6 @@ def test_every_task_is_listed_with_a_description() -> None:
     verbs = dict(re.findall(r"^  (\w+)\s+(\S.*)$", listed.stdout, re.MULTILINE))
     for_learners = {"chat", "check", "lab", "labs", "learn", "notebook", "open", "progress"}
     assert set(verbs) == for_learners | {
-        "accept",
         "audit",
         "build",
         "bundle",
@@ -222,7 +221,7 @@ def test_every_variable_of_the_documentation_is_used() -> None:
     named = set(re.findall(r"LABS_[A-Z_]+", DOCUMENTATION))
     read = "".join(
         path.read_text(encoding="utf-8")
-        for path in (ROOT / "compose.yaml", *(ROOT / "launcher").glob("*.py"),
+        for path in (ROOT / "compose.yaml", *(ROOT / "launcher").rglob("*.py"),
                      *(ROOT / "labs").rglob("*.py"))
     )  # fmt: skip
     assert named

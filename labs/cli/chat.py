@@ -6,9 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
-from labs.course.cards import WRONG_USAGE, Card
-from labs.course.options import OUTPUTS, Parser
-from labs.course.terminal import line
+from common.cards import WRONG_USAGE, Card
+from common.options import OUTPUTS, Parser
+from common.terminal import line
 from labs.kit.chat import saved_models
 from labs.kit.chat.commands import command_in
 from labs.kit.chat.plain import plain

@@ -4,11 +4,11 @@ import difflib
 import json
 from typing import Any
 
-from labs.course import classroom, progress, sheets, workbook
-from labs.course.cards import FAILED, WRONG_USAGE, Card
-from labs.course.options import Parser
-from labs.course.syllabus import Lesson, find
-from labs.course.terminal import line
+from common import classroom, progress, sheets, workbook
+from common.cards import FAILED, WRONG_USAGE, Card
+from common.options import Parser
+from common.syllabus import Lesson, find
+from common.terminal import line
 from labs.kit.grader import feedback, watch
 from labs.kit.grader.checker import CURRENT, Checker, Request
 

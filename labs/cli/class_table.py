@@ -10,12 +10,12 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from labs.course import class_progress, safe_files, sheets
-from labs.course.cards import WRONG_USAGE, Card
-from labs.course.progress import Record
-from labs.course.standing import COLUMNS, Standing, has_begun
-from labs.course.syllabus import Lesson, lessons
-from labs.course.terminal import line, screen
+from common import class_progress, safe_files, sheets
+from common.cards import WRONG_USAGE, Card
+from common.progress import Record
+from common.standing import COLUMNS, Standing, has_begun
+from common.syllabus import Lesson, lessons
+from common.terminal import line, screen
 
 from rich.table import Table
 

@@ -1,7 +1,7 @@
 """End a container's lab when its launcher is gone: killed, or lost with its terminal.
 
-The launcher holds a lock on a file in outputs/ (launcher/heartbeat.py). A small process waits for
-that lock: if it gets the lock, the launcher has ended. Docker Compose sets no lock.
+The launcher holds a lock on a file in outputs/ (launcher/engine/heartbeat.py). A small process
+waits for that lock: if it gets the lock, the launcher has ended. Docker Compose sets no lock.
 """
 
 import ctypes

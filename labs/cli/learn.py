@@ -4,11 +4,11 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from labs.course import sheets, workbook
-from labs.course.options import Parser
-from labs.course.syllabus import Lesson, find
-from labs.course.terminal import line
-from labs.course.workbook import FOLDER, sheet_of
+from common import sheets, workbook
+from common.options import Parser
+from common.syllabus import Lesson, find
+from common.terminal import line
+from common.workbook import FOLDER, sheet_of
 
 DESCRIPTION = "Write your sheet of a lab into work/: the lab, with its exercises left for you."
 

@@ -6,14 +6,14 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from common import lab_options
+from common.cards import INTERRUPTED, WRONG_USAGE, Card
+from common.options import Parser, common_parser, settings_from
+from common.source import experiments, require_experiment
+from common.syllabus import LABS, Lesson, find, lessons
+from common.terminal import screen
+from common.workbook import sheet_of
 from labs.cli import run_several
-from labs.course import lab_options
-from labs.course.cards import INTERRUPTED, WRONG_USAGE, Card
-from labs.course.options import Parser, common_parser, settings_from
-from labs.course.source import experiments, require_experiment
-from labs.course.syllabus import LABS, Lesson, find, lessons
-from labs.course.terminal import screen
-from labs.course.workbook import sheet_of
 
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +24,6 @@ DESCRIPTION = (
 )
 # The other verbs; each parses its own options.
 VERBS = {
-    "accept": "labs.cli.accept",
     "chat": "labs.cli.chat",
     "check": "labs.cli.check",
     "learn": "labs.cli.learn",

@@ -6,13 +6,13 @@ import signal
 import sys
 from pathlib import Path
 
+from common import progress, sheets, workbook
+from common.options import Parser
+from common.progress import Part
+from common.standing import COLUMNS, MARKS, Standing
+from common.syllabus import lessons
+from common.terminal import line, screen
 from labs.cli import class_table
-from labs.course import progress, sheets, workbook
-from labs.course.options import Parser
-from labs.course.progress import Part
-from labs.course.standing import COLUMNS, MARKS, Standing
-from labs.course.syllabus import lessons
-from labs.course.terminal import line, screen
 
 from rich.table import Table
 

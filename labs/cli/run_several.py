@@ -11,10 +11,10 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from labs.course.cards import Card
-from labs.course.options import Settings
-from labs.course.syllabus import Lesson
-from labs.course.terminal import screen
+from common.cards import Card
+from common.options import Settings
+from common.syllabus import Lesson
+from common.terminal import screen
 from labs.kit.run.processes import end_with_parent
 
 from rich.table import Table

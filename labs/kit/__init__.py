@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labs.course.cards import Card as Card
+    from common.cards import Card as Card
     from labs.kit import assets as assets
     from labs.kit.compare import Checks as Checks
     from labs.kit.compare import Mistake as Mistake
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from labs.kit.training.memory import keep_memory as keep_memory
 
 _MODULE_OF = {
-    "Card": "labs.course.cards",
+    "Card": "common.cards",
     "Checkpoints": "labs.kit.training.checkpoints",
     "Checks": "labs.kit.compare",
     "Lab": "labs.kit.run.lab",

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from labs.course.cards import Card
+from common.cards import Card
 from labs.kit.home import home, rebuild_command
 
 

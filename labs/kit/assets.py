@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labs.course.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
-from labs.course.options import Settings
+from common.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
+from common.options import Settings
 from labs.kit.asset_hashes import verify_installed, verify_model
 from labs.kit.home import home, rebuild_command
 from labs.kit.model_check import require_safe

@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from labs.course.syllabus import Lesson
+from common.syllabus import Lesson
 
 import torch
 from torch import Tensor

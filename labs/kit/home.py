@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from labs.course.cards import Card
+from common.cards import Card
 
 
 def home() -> Path:

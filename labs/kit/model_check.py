@@ -12,7 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
-from labs.course.cards import WRONG_USAGE, Card
+from common.cards import WRONG_USAGE, Card
 from labs.kit.sandbox import child
 from labs.kit.sandbox.limits import Limits, Outcome
 

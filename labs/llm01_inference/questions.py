@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labs.course.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
+from common.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
 
 EXAMPLES = 4  # the first questions are the examples of few-shot prompts
 FEWEST = EXAMPLES + 4

@@ -14,8 +14,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, cast
 
-from labs.course.cards import WRONG_USAGE, Card
-from labs.course.options import Settings
+from common.cards import WRONG_USAGE, Card
+from common.options import Settings
 from labs.kit.run.processes import stop_all
 from labs.llm08_training.readers import BadRow, NotUtf8, is_utf8, not_utf8, sources
 

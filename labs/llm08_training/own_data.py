@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labs.course.cards import WRONG_USAGE, Card
+from common.cards import WRONG_USAGE, Card
 from labs.kit import Checkpoints, Lab, Run, assets, keep_memory
 from labs.kit.run.processes import is_main, stop_all
 from labs.llm08_training import conversations, figures, word_tasks

@@ -16,7 +16,7 @@ from pathlib import Path
 from shlex import quote
 from typing import IO, Any
 
-from labs.course.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
+from common.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
 
 Records = Iterator[tuple[str, Any]]  # place and row
 LARGEST_ROW = 2**23  # bytes; a book has a tenth

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit import Run
 from labs.kit.run.console import Output
 from labs.kit.run.processes import end_with_parent, rank, run_group

@@ -3,7 +3,7 @@
 from functools import cache, partial
 from typing import Any
 
-from labs.course.cards import WRONG_USAGE, Card
+from common.cards import WRONG_USAGE, Card
 from labs.llm08_training.conversations import Message, messages_of
 from labs.llm08_training.readers import BadRow
 

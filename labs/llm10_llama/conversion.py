@@ -7,7 +7,7 @@ neighbouring coordinates as pairs, (2i, 2i + 1), and transformers turns (i, i + 
 from collections.abc import Callable
 from typing import Any
 
-from labs.course.cards import WRONG_USAGE
+from common.cards import WRONG_USAGE
 from labs.kit import Card
 from labs.llm10_llama.parts import Config
 

@@ -1,6 +1,6 @@
 """The options of LLM10 and LLM10+: another model, another text, merges, steps."""
 
-from labs.course.options import positive
+from common.options import positive
 from labs.kit import Lab, assets
 from labs.llm10_llama.corpus import merge_count
 from labs.llm10_llama.text_file import corpus_path

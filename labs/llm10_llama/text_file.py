@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labs.course.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
+from common.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
 
 if TYPE_CHECKING:
     import numpy as np

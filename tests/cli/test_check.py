@@ -87,7 +87,7 @@ def test_a_locked_solution_is_not_shown_until_the_teacher_opens_it(sheet: Clone)
     folder = sheet.path / "class"
     folder.mkdir()
     (folder / "solutions.json").write_text('["LLM06"]')
-    sheet.change("labs/course/classroom.py", "/opt/labs/class", str(folder))
+    sheet.change("common/classroom.py", "/opt/labs/class", str(folder))
     for words in ((), ("Counter.count",), ("--watch",)):
         refused = sheet.labs("check", "LLM90", "--solution", *words)
         assert refused.code == 1, refused

@@ -9,7 +9,7 @@ import sys
 import tarfile
 from typing import Any
 
-from labs.course import progress
+from common import progress
 from tests.conftest import Clone
 from tests.small_lab import DEEPER_SHEET
 

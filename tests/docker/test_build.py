@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.torch_source import dockerfile_default, torch_version
+from launcher.environment.torch_source import dockerfile_default, torch_version
 
 import pytest
 

@@ -4,8 +4,8 @@ import json
 import subprocess
 from typing import Any
 
-from launcher.compose import resolve
-from launcher.image_status import INPUTS_LABEL, input_hashes
+from launcher.engine.compose import resolve
+from launcher.image.status import INPUTS_LABEL, input_hashes
 
 import pytest
 

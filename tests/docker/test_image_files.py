@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
-from launcher import image_status, lock_files
+from launcher.environment import locks as lock_files
+from launcher.image import status as image_status
 
 import pytest
 from packaging.requirements import Requirement
@@ -315,6 +316,7 @@ def test_every_service_mounts_labs_and_sheets_read_only_and_creates_no_folder() 
         mounts = {one["target"]: one.get("read_only", False) for one in service["volumes"]}
         assert mounts == {
             "/lab/labs": True,
+            "/lab/common": True,
             "/lab/outputs": False,
             "/lab/work": True,
             "/lab/work/progress": False,
@@ -336,7 +338,8 @@ def test_variables_of_a_site_reach_the_service(tmp_path: Path) -> None:
     assert service["user"] == "4242:4343"
     assert service["network_mode"] == "bridge"
     assert service["mem_limit"] == str(2**30)
-    assert service["volumes"][1]["source"] == str(tmp_path)
+    sources = {one["target"]: one["source"] for one in service["volumes"]}
+    assert sources["/lab/outputs"] == str(tmp_path)
     assert service["build"]["args"]["BASE_IMAGE"] == "base:1"
     assert service["build"]["args"]["CPU_INDEX"] == "index"
     assert service["build"]["additional_contexts"] == {"wheels": str(tmp_path)}

@@ -3,10 +3,10 @@
 import errno
 from pathlib import Path
 
+from common import classroom
+from common.cards import Card
 from hub import class_folder
 from hub.class_folder import LONGEST_MESSAGE, lock_solutions, open_solutions, write_message
-from labs.course import classroom
-from labs.course.cards import Card
 
 import pytest
 

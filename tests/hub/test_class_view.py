@@ -7,9 +7,9 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from common.syllabus import find
 from hub import archive, class_view, handout, presence, seat_ends
 from labs.cli.progress import main as progress
-from labs.course.syllabus import find
 
 import pytest
 

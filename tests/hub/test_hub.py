@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from launcher import hub_api, hub_folder
+from launcher.hub import api as hub_api
+from launcher.hub import folder as hub_folder
 from tests.conftest import Clone, _fresh_clone, _remove_containers_of, containers_of
 from tests.hub import learner as learner_module
 from tests.hub.learner import PATIENCE, Learner

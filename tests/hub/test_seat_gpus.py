@@ -11,22 +11,25 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
+from common.cards import Card
 from hub import seats, state, waiting_line
 from hub.seat_leases import RunningSeat, SeatLeases
 from hub.waiting_line import LeftTheLine, WaitingLine
-from launcher import hub_folder, hub_gpus, hub_settings, lease_files
-from launcher.cards import Card
-from launcher.container_spec import ContainerSpec
-from launcher.file_owner import Owner
-from launcher.gpu import AMD, NVIDIA, Gpu
-from launcher.hub_gpus import HubGpus
-from launcher.lease_files import Lease
-from launcher.lease_process import Process, ProcessTable
-from launcher.lease_report import AllTaken, describe
-from launcher.leases import Leases
-from launcher.placement import Placement
-from launcher.runtime import Runtime
-from launcher.select_gpus import LABEL, attach
+from launcher.engine.container_spec import ContainerSpec
+from launcher.gpu import lease_files
+from launcher.gpu.lease_files import Lease
+from launcher.gpu.lease_process import Process, ProcessTable
+from launcher.gpu.lease_report import AllTaken, describe
+from launcher.gpu.leases import Leases
+from launcher.gpu.model import AMD, NVIDIA, Gpu
+from launcher.gpu.select import LABEL, attach
+from launcher.hub import folder as hub_folder
+from launcher.hub import gpus as hub_gpus
+from launcher.hub import settings as hub_settings
+from launcher.hub.gpus import HubGpus
+from launcher.run.file_owner import Owner
+from launcher.run.placement import Placement
+from launcher.run.runtime import Runtime
 from tests.conftest import REPO
 
 import pytest

@@ -7,12 +7,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from common import safe_files
 from hub import learners, networks, seats, state
 from hub.quota import Growth
-from labs.course import safe_files
-from launcher import hub_folder, hub_settings
-from launcher.container_spec import Bind, ContainerSpec, GpuRequest
-from launcher.file_owner import Owner
+from launcher.engine.container_spec import Bind, ContainerSpec, GpuRequest
+from launcher.hub import folder as hub_folder
+from launcher.hub import settings as hub_settings
+from launcher.run.file_owner import Owner
 
 import pytest
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from labs.course.cards import Card
+from common.cards import Card
 from labs.kit import assets
 from labs.kit.home import rebuild_command
 from labs.kit.run.environment import stack

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
-from labs.course.cards import Card
+from common.cards import Card
 from labs.kit import assets
 from tests.conftest import Clone
 

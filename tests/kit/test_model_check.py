@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from labs.course.cards import WRONG_USAGE, Card
+from common.cards import WRONG_USAGE, Card
 from labs.kit import model_check
 from labs.kit.model_check import require_safe
 from labs.kit.sandbox.limits import Limits

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from labs.course.syllabus import Lesson, lessons
+from common.syllabus import Lesson, lessons
 from labs.kit.compare import Checks
 
 LESSONS = lessons()

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from labs.course.syllabus import Lesson
+from common.syllabus import Lesson
 from labs.kit import Mistake
 from labs.kit.compare import check_part
 from tests.labs.solutions import (

@@ -5,8 +5,8 @@ import builtins
 import re
 from importlib import import_module
 
-from labs.course import sheets, source
-from labs.course.syllabus import Lesson, lessons
+from common import sheets, source
+from common.syllabus import Lesson, lessons
 
 import pytest
 

@@ -2,7 +2,7 @@
 
 import ast
 
-from labs.course.syllabus import Lesson, lessons
+from common.syllabus import Lesson, lessons
 
 import pytest
 

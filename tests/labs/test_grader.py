@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from labs.course import sheets
-from labs.course.syllabus import Lesson, lessons
+from common import sheets
+from common.syllabus import Lesson, lessons
 from labs.kit import Mistake
 from labs.kit.grader import worker
 from labs.kit.grader.grader import LIMITS, Grader

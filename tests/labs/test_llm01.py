@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from labs.course.cards import Card
+from common.cards import Card
 from labs.kit import assets
 from labs.llm01_inference import cuts, forms, questions, uncertainty
 from labs.llm01_inference import lesson as lab

@@ -4,7 +4,7 @@ import io
 import math
 from pathlib import Path
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.llm05a_normalization import deeper as lab

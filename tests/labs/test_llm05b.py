@@ -5,7 +5,7 @@ import json
 import math
 from pathlib import Path
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit.records import View
 from labs.kit.report import views
 from labs.kit.run.console import Output

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit import Card, Run
 from labs.kit.chat.saved_models import SavedModel
 from labs.kit.records import Experiment

@@ -8,7 +8,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit import Card
 from labs.llm08_training import parquet_rows, readers
 from labs.llm08_training.conversations import (

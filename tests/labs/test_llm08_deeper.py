@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit import Run
 from labs.kit.run.console import Output
 from labs.llm08_training import deeper, loops, puzzle, rounding, training, word_tasks

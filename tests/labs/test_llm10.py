@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit import Card, Results
 from labs.kit.records import Bound, Experiment, Measurement
 from labs.kit.run.console import Output

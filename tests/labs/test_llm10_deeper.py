@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit import Results
 from labs.kit.chat import saved_models
 from labs.kit.chat.conversation import Conversation, TemplateError

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from labs.course.syllabus import Lesson, lessons
+from common.syllabus import Lesson, lessons
 from tests.conftest import Clone
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 RUN_CELLS = """
 import sys
 from IPython.core.interactiveshell import InteractiveShell
-from labs.course import source
+from common import source
 
 shell = InteractiveShell.instance()
 shell.user_ns["__name__"] = "__main__"

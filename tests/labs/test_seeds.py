@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from labs.course.syllabus import Lesson, lessons
+from common.syllabus import Lesson, lessons
 from tests.conftest import Clone
 
 import pytest

@@ -6,7 +6,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.shared import small_gpt

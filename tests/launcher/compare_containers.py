@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from launcher import heartbeat
+from launcher.engine import heartbeat
 
 # These settings may differ: the removal of the container, its name and labels, and its terminal.
 ALLOWED = {

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.environment import required_environment
+from launcher.environment.make import required_environment
 from tests.conftest import PATIENCE, Clone, Ended, Running
 
 import pytest

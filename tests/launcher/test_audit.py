@@ -4,8 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from launcher import audit
-from launcher.cards import Card
+from common.cards import Card
+from launcher.environment import audit
 
 import pytest
 

@@ -6,10 +6,10 @@ import uuid
 from collections import namedtuple
 from collections.abc import Iterator
 
-from launcher import build_image
-from launcher.cards import Card
-from launcher.engine import Engine
-from launcher.image_status import clone_name
+from common.cards import Card
+from launcher.engine.client import Engine
+from launcher.image import build as build_image
+from launcher.image.status import clone_name
 from tests.conftest import Clone, _fresh_clone
 
 import pytest

@@ -4,11 +4,11 @@ import signal
 import sys
 from pathlib import Path
 
-from launcher import install_meter
-from launcher.build_steps import Step, run_build
-from launcher.cards import Card
-from launcher.file_owner import file_owner
-from launcher.image_meter import image_meter
+from common.cards import Card
+from launcher.environment import install_meter
+from launcher.image.build_steps import Step, run_build
+from launcher.image.meter import image_meter
+from launcher.run.file_owner import file_owner
 from tests.conftest import REPO, Running
 
 import pytest
@@ -19,9 +19,9 @@ FULL = "import os; os.write(os.open('/dev/full', os.O_WRONLY), b'x')"
 BUILD = """
 import sys
 from pathlib import Path
-from launcher.build_steps import Step, run_build
-from launcher.file_owner import file_owner
-from launcher.interrupts import Interrupted, Interrupts
+from launcher.image.build_steps import Step, run_build
+from launcher.run.file_owner import file_owner
+from common.interrupts import Interrupted, Interrupts
 waits = "import time; print('begun', flush=True); time.sleep(600 if 'wait' in sys.argv else 0)"
 waits = waits.replace("'wait' in sys.argv", repr("wait" in sys.argv))
 steps = [Step("The first", ["true"]), Step("The second", [sys.executable, "-c", waits])]

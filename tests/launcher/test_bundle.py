@@ -12,22 +12,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from launcher import (
-    bundle,
-    bundle_folder,
-    bundle_images,
-    bundle_licences,
-    bundle_wheels,
-    engine,
-    image_status,
-    load_bundle,
-    run_lab,
-    torch_source,
-)
-from launcher.bundle_images import BundledImage
-from launcher.cards import Card
-from launcher.file_owner import Owner
-from launcher.placement import Placement
+from common.cards import Card
+from launcher.bundle import folder as bundle_folder
+from launcher.bundle import images as bundle_images
+from launcher.bundle import licences as bundle_licences
+from launcher.bundle import load as load_bundle
+from launcher.bundle import make as bundle
+from launcher.bundle import wheels as bundle_wheels
+from launcher.bundle.images import BundledImage
+from launcher.engine import client as engine
+from launcher.environment import torch_source
+from launcher.image import status as image_status
+from launcher.run import lab as run_lab
+from launcher.run.file_owner import Owner
+from launcher.run.placement import Placement
 
 import pytest
 

@@ -3,7 +3,7 @@
 import io
 import sys
 
-from launcher.cards import Card, print_card, print_status, refuse_value
+from common.cards import Card, print_status, refuse_value
 
 import pytest
 
@@ -11,7 +11,7 @@ CARD = Card("What [bold]happened[/bold].", "Why: a/b " + "c" * 200, "the 'one' c
 
 
 def test_a_card_is_three_plain_lines_on_a_pipe(capsys) -> None:
-    print_card(CARD)
+    CARD.show()
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == f"what: {CARD.what}\nwhy: {CARD.why}\nfix: {CARD.fix}\n"
@@ -26,7 +26,7 @@ def test_a_card_is_a_panel_with_the_same_text_on_a_terminal(monkeypatch) -> None
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
-    print_card(CARD)
+    CARD.show()
     printed = terminal.getvalue()
     assert "╭" in printed and "llm-labs" in printed
     assert "[bold]happened[/bold]" in printed

@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from launcher import checkpoints
+from launcher.run import checkpoints
 from tests.conftest import Clone
 
 import pytest

@@ -4,9 +4,10 @@ import os
 import subprocess
 from pathlib import Path
 
-from launcher import ROOT, compose
-from launcher.cards import Card
-from launcher.container_spec import Bind, ContainerSpec
+from common.cards import Card
+from launcher import ROOT
+from launcher.engine import compose
+from launcher.engine.container_spec import Bind, ContainerSpec
 
 import pytest
 
@@ -136,6 +137,7 @@ def test_the_real_file_is_translated_completely() -> None:
     assert container.mem_limit == 2**30
     assert [(bind.target, bind.read_only) for bind in container.binds] == [
         ("/lab/labs", True),
+        ("/lab/common", True),
         ("/lab/outputs", False),
         ("/lab/work", True),
         ("/lab/work/progress", False),

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from launcher import data_files
-from launcher.cards import Card
-from launcher.container_spec import Bind
-from launcher.lab_command import LabCommand
+from common.cards import Card
+from launcher.engine.container_spec import Bind
+from launcher.run import data_files
+from launcher.run.lab_command import LabCommand
 from tests.conftest import Clone
 
 import pytest

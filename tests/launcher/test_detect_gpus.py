@@ -5,11 +5,12 @@ import os
 import pwd
 from pathlib import Path
 
-from launcher import amd_gpus, nvidia_gpus
-from launcher.detect_gpus import Machine, detect
-from launcher.file_owner import Owner
-from launcher.gpu import Gpu
-from launcher.gpu_access import User
+from launcher.gpu import amd as amd_gpus
+from launcher.gpu import nvidia as nvidia_gpus
+from launcher.gpu.access import User
+from launcher.gpu.detect import Machine, detect
+from launcher.gpu.model import Gpu
+from launcher.run.file_owner import Owner
 from tests.launcher.device_trees import (
     GIB,
     OPEN_MODULE,

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import compose, run_container, select_gpus
-from launcher.cards import Card
-from launcher.container_spec import ContainerSpec
-from launcher.engine import connect
-from launcher.gpu import AMD, NVIDIA, Gpu
+from common.cards import Card
+from launcher.engine import compose
+from launcher.engine import container as run_container
+from launcher.engine.client import connect
+from launcher.engine.container_spec import ContainerSpec
+from launcher.gpu import select as select_gpus
+from launcher.gpu.model import AMD, NVIDIA, Gpu
 from tests.conftest import SOMEBODY, Clone
 
 import pytest
@@ -133,7 +135,7 @@ def test_a_node_that_a_device_cgroup_denies_is_unusable(clone: Clone, nodes: lis
     Path(node).chmod(0o666)
     ask = (
         "import pathlib, sys; sys.path.insert(0, '/clone')\n"
-        "from launcher.gpu_access import User, access_problem\n"
+        "from launcher.gpu.access import User, access_problem\n"
         "for user in (User.caller(), User(1000, frozenset(), joins_device_groups=True)):\n"
         "    print(access_problem(pathlib.Path('/'), ['/dev/dri/renderD128'], user).unusable)"
     )

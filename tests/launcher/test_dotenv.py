@@ -6,11 +6,11 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+from common.cards import Card
 from launcher import ROOT, dotenv
-from launcher.cards import Card
-from launcher.detect_gpus import Machine
-from launcher.file_owner import Owner
-from launcher.gpu import AMD, NVIDIA, Gpu
+from launcher.gpu.detect import Machine
+from launcher.gpu.model import AMD, NVIDIA, Gpu
+from launcher.run.file_owner import Owner
 
 import pytest
 

@@ -54,6 +54,7 @@ def test_three_ways_to_run_a_lab_give_the_same_container(clone: Clone) -> None:
     assert by_sdk["HostConfig.PidsLimit"] == 4096
     assert by_sdk["mounts"] == [
         (f"{clone.path}/labs", "/lab/labs", False),
+        (f"{clone.path}/common", "/lab/common", False),
         (f"{clone.path}/outputs", "/lab/outputs", True),
         (f"{clone.path}/work", "/lab/work", False),
         (f"{clone.path}/work/progress", "/lab/work/progress", True),
@@ -85,7 +86,7 @@ def test_dry_prints_the_necessary_build_first(clone: Clone) -> None:
 def test_a_pasted_line_runs_in_a_folder_with_a_space_a_quote_and_a_comma(clone: Clone) -> None:
     odd = Clone(clone.path / "it's a clone, too")
     odd.path.mkdir()
-    parts = ("compose.yaml", "docker", "labs", "launcher", "tasks.py", "pyproject.toml")
+    parts = ("compose.yaml", "common", "docker", "labs", "launcher", "tasks.py", "pyproject.toml")
     assert clone.run("cp", "-r", *parts, str(odd.path)).code == 0
     lab = odd.bare_lab("print(arguments[-3:])\nopen('outputs/ran', 'w')")
     dry = odd.invoke("--dry", "lab", lab, "--runtime", "docker", "--", "--x", "a 'b' $HOME", "é*")

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from launcher import engine, file_owner, lab_service
-from launcher.cards import Card
-from launcher.engine import NoEngine, connect
-from launcher.file_owner import Owner
-from launcher.placement import Placement
+from common.cards import Card
+from launcher.engine import client as engine
+from launcher.engine.client import NoEngine, connect
+from launcher.run import file_owner
+from launcher.run import service as lab_service
+from launcher.run.file_owner import Owner
+from launcher.run.placement import Placement
 from tests.conftest import Clone
 
 import pytest

@@ -11,11 +11,12 @@ from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher import environment, torch_source
-from launcher.build_steps import Step
-from launcher.cards import Card
-from launcher.environment import Environment
-from launcher.file_owner import file_owner
+from common.cards import Card
+from launcher.environment import make as environment
+from launcher.environment import torch_source
+from launcher.environment.make import Environment
+from launcher.image.build_steps import Step
+from launcher.run.file_owner import file_owner
 from tests.conftest import Clone, Running
 
 import pytest
@@ -28,11 +29,11 @@ Disk = namedtuple("Disk", "total used free")
 # the file `done` exists.
 QUICK = """
 import sys, time, pathlib
-from launcher import environment
-from launcher.build_steps import Step
-from launcher.file_owner import file_owner
-from launcher.cards import Card, print_card
-from launcher.interrupts import Interrupted, Interrupts
+from launcher.environment import make as environment
+from launcher.image.build_steps import Step
+from launcher.run.file_owner import file_owner
+from common.cards import Card
+from common.interrupts import Interrupted, Interrupts
 
 BEGIN = '''
 import pathlib, sys, time
@@ -63,7 +64,7 @@ try:
 except Interrupted:
     sys.exit(130)
 except Card as card:
-    print_card(card)
+    card.show()
     sys.exit(card.code)
 """
 

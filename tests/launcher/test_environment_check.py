@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher import DOCKER_FOLDER, repair_environment
-from launcher.cards import Card
-from launcher.environment_check import find_damage, refuse_damage
+from common.cards import Card
+from launcher import DOCKER_FOLDER
+from launcher.environment import repair as repair_environment
+from launcher.environment.check import find_damage, refuse_damage
 from tests.conftest import Clone
 
 import pytest

@@ -6,9 +6,9 @@ import os
 import subprocess
 from pathlib import Path
 
-from launcher import file_owner, folder_problems
-from launcher.cards import Card
-from launcher.file_owner import Owner
+from common.cards import Card
+from launcher.run import file_owner, folder_problems
+from launcher.run.file_owner import Owner
 from tests.conftest import SOMEBODY, Clone, as_user
 from tests.launcher.gpu_host import Host
 

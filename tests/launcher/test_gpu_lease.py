@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from launcher.cards import Card
-from launcher.gpu import AMD, Gpu
-from launcher.gpu_lease import RunLease, run_lease
-from launcher.lease_files import PREFIX
-from launcher.leases import Leases
+from common.cards import Card
+from launcher.gpu.lease import RunLease, run_lease
+from launcher.gpu.lease_files import PREFIX
+from launcher.gpu.leases import Leases
+from launcher.gpu.model import AMD, Gpu
 from tests.conftest import SOMEBODY, Clone, Running, _fresh_clone, as_user
 from tests.launcher.gpu_host import FIRST, GROUP, KFD, OPEN_NODES, SECOND, Host, use_small_images
 
@@ -199,9 +199,9 @@ def test_the_process_of_a_lab_outside_a_container_has_the_lease_open() -> None:
     """So the lease ends with the last of launcher and lab."""
     code = f"""
 import sys
-from launcher.file_owner import Owner, run_as_owner
-from launcher.gpu import AMD, Gpu
-from launcher.gpu_lease import run_lease
+from launcher.run.file_owner import Owner, run_as_owner
+from launcher.gpu.model import AMD, Gpu
+from launcher.gpu.lease import run_lease
 with run_lease("LLM06", wait=False, dry=False) as lease:
     lease.take([Gpu(AMD, 0, "Instinct", node="/dev/dri/renderD128")], 1)
     show = ["ls", "-l", "/proc/self/fd"]

@@ -3,11 +3,12 @@
 import subprocess
 from pathlib import Path
 
-from launcher import hub_folder, hub_settings
-from launcher.cards import Card
-from launcher.container_spec import ContainerSpec
-from launcher.file_owner import Owner
-from launcher.hub_users import is_allowed, read_users, readable_by_others
+from common.cards import Card
+from launcher.engine.container_spec import ContainerSpec
+from launcher.hub import folder as hub_folder
+from launcher.hub import settings as hub_settings
+from launcher.hub.users import is_allowed, read_users, readable_by_others
+from launcher.run.file_owner import Owner
 
 import pytest
 

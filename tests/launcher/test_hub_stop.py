@@ -8,21 +8,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from labs.course import classroom
-from launcher import (
-    hub,
-    hub_address,
-    hub_api,
-    hub_compose,
-    hub_folder,
-    hub_gpus,
-    hub_settings,
-    hub_stop,
-    lab_service,
-)
-from launcher.cards import Card
-from launcher.container_spec import ContainerSpec
-from launcher.runtime import Runtime
+from common import classroom
+from common.cards import Card
+from launcher.engine.container_spec import ContainerSpec
+from launcher.hub import address as hub_address
+from launcher.hub import api as hub_api
+from launcher.hub import compose as hub_compose
+from launcher.hub import folder as hub_folder
+from launcher.hub import gpus as hub_gpus
+from launcher.hub import settings as hub_settings
+from launcher.hub import start as hub
+from launcher.hub import stop as hub_stop
+from launcher.run import service as lab_service
+from launcher.run.runtime import Runtime
 
 import pytest
 

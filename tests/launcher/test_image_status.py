@@ -8,9 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from launcher import build_image, disk_space, image_status, list_images
-from launcher.cards import Card
-from launcher.engine import Engine
+from common.cards import Card
+from launcher.engine.client import Engine
+from launcher.image import build as build_image
+from launcher.image import disk_space
+from launcher.image import show as list_images
+from launcher.image import status as image_status
 
 import pytest
 

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from launcher import installer
-from launcher.build_steps import run_build
-from launcher.cards import Card
-from launcher.file_owner import file_owner
-from launcher.installer import Installer, choose_installer
-from launcher.pip_settings import uv_settings
+from common.cards import Card
+from launcher.environment import installer
+from launcher.environment.installer import Installer, choose_installer
+from launcher.environment.pip_settings import uv_settings
+from launcher.image.build_steps import run_build
+from launcher.run.file_owner import file_owner
 from tests.conftest import Running
 from tests.docker.test_build import wheel
 

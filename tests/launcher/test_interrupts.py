@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from launcher import processes
-from launcher.interrupts import SECONDS_BETWEEN_REMINDERS, Interrupted, Interrupts
+from common import processes
+from common.interrupts import SECONDS_BETWEEN_REMINDERS, Interrupted, Interrupts
 from tests.conftest import BIN, REPO, Clone, Running, containers_of
 
 import pytest

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from labs.course.sheets import SENTINEL
-from launcher import orphans
-from launcher.engine import Engine
+from common.sheets import SENTINEL
+from launcher.engine import orphans
+from launcher.engine.client import Engine
 from tests.conftest import SOMEBODY, Clone, Running, containers_of
 from tests.launcher.gpu_host import Host
 
@@ -165,8 +165,8 @@ def test_ctrl_c_ends_a_lab_whose_engine_is_frozen(host: Host, small_clone: Clone
 # The launcher's own way to start `python -m labs`.
 LAUNCHES = """
 import os, sys
-from launcher.lab_command import labs_command
-from launcher.processes import child_process
+from launcher.run.lab_command import labs_command
+from common.processes import child_process
 with child_process(labs_command(sys.argv[1:]), env=dict(os.environ)) as child:
     sys.exit(child.wait())
 """

@@ -1,6 +1,6 @@
 """Error messages of Docker, pip and others, and the cards for them."""
 
-from launcher.known_errors import explain, explain_exit
+from launcher.engine.known_errors import explain, explain_exit
 
 import pytest
 

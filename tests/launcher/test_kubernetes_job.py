@@ -5,12 +5,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from launcher import ROOT, compose, kubernetes_job
-from launcher.cards import Card
-from launcher.container_spec import Bind, ContainerSpec, GpuRequest, Port
-from launcher.file_owner import Owner
-from launcher.kubernetes_job import RESOURCES
-from launcher.lab_command import LabCommand
+from common.cards import Card
+from launcher import ROOT
+from launcher.cluster import kubernetes_job
+from launcher.cluster.kubernetes_job import RESOURCES
+from launcher.engine import compose
+from launcher.engine.container_spec import Bind, ContainerSpec, GpuRequest, Port
+from launcher.run.file_owner import Owner
+from launcher.run.lab_command import LabCommand
 from tests.conftest import BIN
 
 import kubernetes_validate

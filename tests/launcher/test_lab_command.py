@@ -4,8 +4,9 @@ import json
 import re
 import subprocess
 
-from launcher import lab_command, run_container
-from launcher.lab_command import LabCommand
+from launcher.engine import container as run_container
+from launcher.run import lab_command
+from launcher.run.lab_command import LabCommand
 
 import pytest
 

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from launcher import lease_files, leases
-from launcher.cards import Card
-from launcher.gpu import AMD, Gpu
-from launcher.lease_files import PREFIX
-from launcher.lease_folder import FOLDERS, folder_problem, lease_folder
-from launcher.lease_process import Process, ProcessTable
-from launcher.lease_report import AllTaken, lease_name
-from launcher.leases import Leases
+from common.cards import Card
+from launcher.gpu import lease_files, leases
+from launcher.gpu.lease_files import PREFIX
+from launcher.gpu.lease_folder import FOLDERS, folder_problem, lease_folder
+from launcher.gpu.lease_process import Process, ProcessTable
+from launcher.gpu.lease_report import AllTaken, lease_name
+from launcher.gpu.leases import Leases
+from launcher.gpu.model import AMD, Gpu
 from tests.conftest import REPO, SOMEBODY, as_user
 
 import pytest
@@ -29,9 +29,9 @@ GPUS = [Gpu(AMD, number, "Instinct", node=f"/dev/dri/renderD{128 + number}") for
 HOLDER = """
 import sys
 from pathlib import Path
-from launcher.gpu import AMD, Gpu
-from launcher.lease_report import AllTaken
-from launcher.leases import Leases
+from launcher.gpu.model import AMD, Gpu
+from launcher.gpu.lease_report import AllTaken
+from launcher.gpu.leases import Leases
 folder, holder, gpus, count, per_gpu = sys.argv[1:]
 gpus = [Gpu(AMD, i, "Instinct", node=f"/dev/dri/renderD{128 + i}") for i in range(int(gpus))]
 leases = Leases(gpus, int(per_gpu), folder=Path(folder))

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from labs.course import classroom
+from common import classroom
 from labs.kit import atomic_folder
-from launcher import checkpoints, hub_folder
+from launcher.hub import folder as hub_folder
+from launcher.run import checkpoints
 
 
 def test_the_launcher_reads_the_step_of_the_labs_checkpoints():

@@ -16,10 +16,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import docker
-from labs.course import sheets
-from labs.course.source import split
-from labs.course.syllabus import lessons
-from launcher.notebook import LABEL
+from common import sheets
+from common.source import split
+from common.syllabus import lessons
+from launcher.notebook.run import LABEL
 from tests.conftest import Clone, Running, _fresh_clone, containers_of
 from tests.launcher.compare_containers import differences, inspected_settings
 from tests.launcher.probe import TRIED

@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher import compose, notebook_server
-from launcher.cards import Card
-from launcher.container_spec import Port
-from launcher.notebook_server import NotebookServer, announced, choose_port
+from common.cards import Card
+from launcher.engine import compose
+from launcher.engine.container_spec import Port
+from launcher.notebook import server as notebook_server
+from launcher.notebook.server import NotebookServer, announced, choose_port
 
 import pytest
 

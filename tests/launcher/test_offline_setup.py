@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from launcher import bundle_folder
+from launcher.bundle import folder as bundle_folder
 from tests.conftest import REPO
 
 import pytest
@@ -47,7 +47,7 @@ version = "1.0"
 """,
     "backend.py": BACKEND,
     "launcher/__init__.py": "",
-    "launcher/load_bundle.py": "import sys\nprint('loading', sys.argv[1])\nsys.exit(7)\n",
+    "launcher/bundle/load.py": "import sys\nprint('loading', sys.argv[1])\nsys.exit(7)\n",
 }
 
 
@@ -64,7 +64,7 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
     bundle_folder.begin(folder, "abcdef0123456789", ())
     (folder / "wheels" / "invoke").mkdir(parents=True)
     (folder / "wheels" / "invoke" / "some.whl").write_bytes(b"some")
-    shutil.copy(REPO / "launcher" / "offline_setup.py", folder / "setup")
+    shutil.copy(REPO / "launcher" / "bundle" / "offline_setup.py", folder / "setup")
     write_clone(folder / "clone.tar.gz")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     known = {"version": "1.0", "commit": "abcdef0123456789", "machine": platform.machine()}
@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_written_is_named(bundle: Path) -> None:
 
 
 def test_the_script_needs_the_standard_library_only() -> None:
-    text = (REPO / "launcher" / "offline_setup.py").read_text(encoding="utf-8")
+    text = (REPO / "launcher" / "bundle" / "offline_setup.py").read_text(encoding="utf-8")
     imported = {line.split()[1].partition(".")[0] for line in text.splitlines()
                 if line.startswith(("import ", "from "))}  # fmt: skip
     assert imported <= set(sys.stdlib_module_names)

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.serve_pages import open_below
+from launcher.pages.serve_pages import open_below
 from tests.conftest import Clone, Running
 
 import pytest

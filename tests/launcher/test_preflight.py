@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from launcher import engine, gpu_health, notebook, preflight, preflight_checks, seats
-from launcher.cards import Card
-from launcher.engine import Engine
-from launcher.file_owner import file_owner
-from launcher.findings import FIX, NOTE, OK, Finding
-from launcher.gpu import Gpu
-from launcher.placement import Placement
-from launcher.seats import Measurement
+from common.cards import Card
+from launcher.engine import client as engine
+from launcher.engine.client import Engine
+from launcher.gpu import health as gpu_health
+from launcher.gpu.model import Gpu
+from launcher.notebook import run as notebook
+from launcher.preflight import checks as preflight_checks
+from launcher.preflight import run as preflight
+from launcher.preflight import seats
+from launcher.preflight.findings import FIX, NOTE, OK, Finding
+from launcher.preflight.seats import Measurement
+from launcher.run.file_owner import file_owner
+from launcher.run.placement import Placement
 from tests.conftest import Clone, containers_of
 
 import pytest

@@ -8,22 +8,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from launcher import (
-    certificate,
-    hub_address,
-    hub_folder,
-    hub_gpus,
-    hub_settings,
-    lab_service,
-    preflight_checks,
-    preflight_hub,
-)
-from launcher.cards import Card
-from launcher.compose import seat_service
-from launcher.container_spec import ContainerSpec
-from launcher.findings import FIX, NOTE, OK
-from launcher.hub_gpus import HubGpus
-from launcher.runtime import Runtime
+from common.cards import Card
+from launcher.engine.compose import seat_service
+from launcher.engine.container_spec import ContainerSpec
+from launcher.hub import address as hub_address
+from launcher.hub import certificate
+from launcher.hub import folder as hub_folder
+from launcher.hub import gpus as hub_gpus
+from launcher.hub import settings as hub_settings
+from launcher.hub.gpus import HubGpus
+from launcher.preflight import checks as preflight_checks
+from launcher.preflight import hub as preflight_hub
+from launcher.preflight.findings import FIX, NOTE, OK
+from launcher.run import service as lab_service
+from launcher.run.runtime import Runtime
 
 import pytest
 

@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from launcher import processes
-from launcher.processes import child_process, show_output
+from common import processes
+from common.processes import child_process, show_output
 
 import pytest
 

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import docker
-from launcher import run_container
-from launcher.container_spec import Bind, ContainerSpec
-from launcher.engine import Engine
+from launcher.engine import container as run_container
+from launcher.engine.client import Engine
+from launcher.engine.container_spec import Bind, ContainerSpec
 from tests.conftest import BIN, SOMEBODY, Clone, as_user
 from tests.kit.every_finding import NOTHING
 from tests.launcher.probe import TRIED

@@ -6,9 +6,10 @@ import shutil
 import stat
 from pathlib import Path
 
-from launcher import file_owner, stack
-from launcher.cards import Card
-from launcher.file_owner import Owner
+from common.cards import Card
+from launcher.environment import stack
+from launcher.run import file_owner
+from launcher.run.file_owner import Owner
 from tests.conftest import BIN, SOMEBODY, Clone, as_user
 
 import pytest

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher import select_gpus
-from launcher.cards import Card
-from launcher.container_spec import ContainerSpec, GpuRequest
-from launcher.gpu import AMD, NVIDIA, Gpu
+from common.cards import Card
+from launcher.engine.container_spec import ContainerSpec, GpuRequest
+from launcher.gpu import select as select_gpus
+from launcher.gpu.model import AMD, NVIDIA, Gpu
 
 import pytest
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from common.cards import Card
 from launcher import settings
-from launcher.cards import Card
 from tests.conftest import Clone
 
 import pytest

@@ -11,11 +11,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import slurm_lab, slurm_reasons, slurm_refusals
-from launcher.cards import Card
-from launcher.lab_command import LabCommand
-from launcher.slurm_jobs import Job, parse
-from launcher.slurm_script import AGAIN
+from common.cards import Card
+from launcher.cluster import lab as slurm_lab
+from launcher.cluster import reasons as slurm_reasons
+from launcher.cluster import refusals as slurm_refusals
+from launcher.cluster.jobs import Job, parse
+from launcher.cluster.script import AGAIN
+from launcher.run.lab_command import LabCommand
 from tests.conftest import BIN, REPO, Clone
 from tests.kit.training.trainings import TRAINS, Training
 from tests.launcher.slurm_cluster import Cli, number_of, submitted
@@ -343,7 +345,7 @@ def test_while_a_node_is_drained_a_possible_job_is_not_refused(cli: Cli, tmp_pat
     """Then `sbatch --test-only` refuses what sbatch queues."""
     refuse = f"""
 import pathlib
-from launcher import slurm_jobs, slurm_script
+from launcher.cluster import jobs as slurm_jobs, script as slurm_script
 options = slurm_script.SlurmOptions()
 slurm_jobs.refuse_impossible(pathlib.Path({str(tmp_path / "one.sbatch")!r}), options)
 """

@@ -9,10 +9,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher import slurm_ends, slurm_jobs
-from launcher.cards import Card
-from launcher.slurm_jobs import Job
-from launcher.slurm_script import AGAIN
+from common.cards import Card
+from launcher.cluster import ends as slurm_ends
+from launcher.cluster import jobs as slurm_jobs
+from launcher.cluster.jobs import Job
+from launcher.cluster.script import AGAIN
 from tests.conftest import SOMEBODY, Clone, Running, _fresh_clone, as_user
 from tests.launcher.slurm_cluster import Cli, Cluster, number_of, stand_in_environment, submitted
 from tests.launcher.test_slurm import TRAIN, WAITING_TRAINING

@@ -1,7 +1,7 @@
 """What a lab's container gets from its job of Slurm: limits, and the way to the other nodes."""
 
-from launcher import slurm_node
-from launcher.container_spec import ContainerSpec
+from launcher.cluster import node as slurm_node
+from launcher.engine.container_spec import ContainerSpec
 
 import pytest
 

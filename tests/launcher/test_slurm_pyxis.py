@@ -11,11 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launcher import compose, runtime, slurm_containers
-from launcher.cards import Card
-from launcher.lab_command import LabCommand
-from launcher.slurm_containers import APPTAINER, PYXIS
-from launcher.slurm_runtime import Shape
+from common.cards import Card
+from launcher.cluster import containers as slurm_containers
+from launcher.cluster.containers import APPTAINER, PYXIS
+from launcher.cluster.runtime import Shape
+from launcher.engine import compose
+from launcher.run import runtime
+from launcher.run.lab_command import LabCommand
 from tests.launcher.slurm_cluster import Cli
 
 import pytest
@@ -78,6 +80,7 @@ def test_a_job_runs_on_two_nodes_and_its_exit_code_is_the_command_s(cli: Cli, py
     mounts, *nodes = (json.loads(line) for line in ended.out.splitlines() if line[:1] in "[{")
     assert mounts == {
         "/lab/labs": ["ro"],
+        "/lab/common": ["ro"],
         "/lab/outputs": [],
         "/lab/work": ["ro"],
         "/lab/work/progress": [],

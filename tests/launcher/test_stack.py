@@ -5,10 +5,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import list_gpus, stack
-from launcher.cards import WRONG_ENVIRONMENT, WRONG_USAGE, Card
-from launcher.detect_gpus import Machine
-from launcher.gpu import Gpu
+from common.cards import WRONG_ENVIRONMENT, WRONG_USAGE, Card
+from launcher.environment import stack
+from launcher.gpu import show as list_gpus
+from launcher.gpu.detect import Machine
+from launcher.gpu.model import Gpu
 
 import pytest
 from rich.console import Console

@@ -2,8 +2,8 @@
 
 import subprocess
 
-from launcher.cards import Card
-from launcher.lab_command import flags_of
+from common.cards import Card
+from launcher.run.lab_command import flags_of
 from launcher.task_words import KnownTask, wrong_words
 from tests.conftest import BIN, REPO
 
@@ -16,7 +16,7 @@ TASKS = {
     "check": KnownTask({"--hint": False}, places=1),
     "build": KnownTask({"--gfx": True}),
     "hub": KnownTask({"--stop": False, "--purge": False}),
-    "accept": KnownTask({"--size": True, "--dry": False}),
+    "bundle": KnownTask({"--size": True, "--dry": False}),
 }
 OWN = ["--dataset", "--columns", "--steps", "--only"]
 
@@ -37,16 +37,16 @@ def card_of(words: str) -> Card | None:
         ("lab 8 --datasett f.csv", "lab 8 -- --dataset f.csv"),
         ("lab 8 --ntasks 2 --size tiny", "lab 8 --size tiny --processes 2"),
         ("manifest 8 --only x", "manifest 8 -- --only x"),
-        ("accept --sise tiny", "accept --size tiny"),
-        ("accept --on slurm", "accept --help"),
+        ("bundle --sise tiny", "bundle --size tiny"),
+        ("bundle --on slurm", "bundle --help"),
         ("lab 8 --size tiny --size full -- --steps 3", "lab 8 --size full -- --steps 3"),
         ("lab 8 --size=tiny --size full", "lab 8 --size full"),
         ("lab 8 --slurm-options", "lab --help"),
-        ("acceptx --size tiny", "accept --size tiny"),
+        ("bundlex --size tiny", "bundle --size tiny"),
         ("zzz", "--list"),
         ("lab 8 --size tiny 9 -- --steps 3", "lab 8,9 --size tiny -- --steps 3"),
         ("manifest 8 8 --size tiny", "manifest 8 --size tiny"),
-        ("accept now --dry", "accept --dry"),
+        ("bundle now --dry", "bundle --dry"),
         ("build now", "build"),
         ("build gfx gfx942", "build --help"),
         ("hub stop", "hub --stop"),
@@ -80,7 +80,7 @@ def test_an_option_that_no_lab_has_is_not_advised_to_stand_behind_the_dashes() -
         "lab --resume 8",
         "check 8 --hint forward",
         "lab 8 build --gfx gfx942",
-        "lab 8 --size tiny accept --size full --dry",
+        "lab 8 --size tiny bundle --size full --dry",
     ],
 )
 def test_a_right_command_is_no_card(words: str) -> None:
@@ -113,7 +113,7 @@ def test_the_help_of_lab_names_the_help_of_one_lab() -> None:
     [
         ("jbos 12", "invoke jobs 12"),
         ("lab LLM10 --stack cpu --stack cuda", "invoke lab LLM10 --stack cuda"),
-        ("accept --on slurm", "invoke accept --help"),
+        ("bundle --on slurm", "invoke bundle --help"),
         ("lab LLM10 --slurm-options", "invoke lab --help"),
         ("manifest LLM10 -- --nodes 2", "invoke lab LLM10 -- --help lists them"),
         ("lab LLM10 --on slurm -- --unheard 2", "invoke lab LLM10 -- --help lists them"),

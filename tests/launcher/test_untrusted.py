@@ -56,7 +56,7 @@ def test_a_lab_in_a_damaged_image_is_a_card(clone: Clone, damaged_image: str) ->
     clone.kit_lab(OPENS)
     ended = clone.run(
         *("docker", "run", "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", "--user=0:0"),
-        *(f"--volume={clone.path / name}:/lab/{name}" for name in ("labs", "outputs")),
+        *(f"--volume={clone.path / name}:/lab/{name}" for name in ("common", "labs", "outputs")),
         *(damaged_image, "LLM90"),
     )
     assert ended.code == 3, ended

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labs.course.cards import WRONG_USAGE, Card
+from common.cards import WRONG_USAGE, Card
 from labs.kit import assets
 from labs.kit.chat.plain import plain
 from labs.kit.chat.saved_models import ADAPTER, LIST, SavedModel, read_json

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from labs.course.options import LARGEST_SEED
+from common.options import LARGEST_SEED
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from labs.course.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
-from labs.course.syllabus import find, lessons
+from common.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
+from common.syllabus import find, lessons
 from labs.kit.chat.plain import plain
 
 ADAPTER = "adapter_config.json"

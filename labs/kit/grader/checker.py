@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from labs.course import progress, sheets, workbook
-from labs.course.cards import FAILED
-from labs.course.progress import Record
-from labs.course.syllabus import Lesson
-from labs.course.terminal import labelled, line
+from common import progress, sheets, workbook
+from common.cards import FAILED
+from common.progress import Record
+from common.syllabus import Lesson
+from common.terminal import labelled, line
 from labs.kit.grader import feedback, sheet_run
 from labs.kit.grader.grader import Grader
 from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from labs.course import classroom, source
-from labs.course.progress import Part, Record
-from labs.course.sheets import Exercise, exercises
-from labs.course.syllabus import Lesson, deeper_part, following
-from labs.course.terminal import labelled, line, screen
+from common import classroom, source
+from common.progress import Part, Record
+from common.sheets import Exercise, exercises
+from common.syllabus import Lesson, deeper_part, following
+from common.terminal import labelled, line, screen
 from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
 
 from rich.markdown import Markdown

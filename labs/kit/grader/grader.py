@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labs.course import sheets
-from labs.course.cards import FAILED, Card
-from labs.course.syllabus import Lesson
+from common import sheets
+from common.cards import FAILED, Card
+from common.syllabus import Lesson
 from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
 from labs.kit.grader.wording import verdict_of
 from labs.kit.sandbox import child

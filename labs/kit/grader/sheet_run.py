@@ -7,10 +7,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from labs.course import progress, sheets, workbook
-from labs.course.cards import FAILED, Card
-from labs.course.syllabus import Lesson
-from labs.course.terminal import line
+from common import progress, sheets, workbook
+from common.cards import FAILED, Card
+from common.syllabus import Lesson
+from common.terminal import line
 from labs.kit.run import sheet_process
 
 TIMEOUT_SECONDS = 3600  # more than any lab takes in its default size

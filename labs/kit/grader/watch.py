@@ -5,8 +5,8 @@ import sys
 import time
 from contextlib import suppress
 
-from labs.course.cards import Card
-from labs.course.terminal import line, screen
+from common.cards import Card
+from common.terminal import line, screen
 from labs.kit.grader import sheet_run
 from labs.kit.grader.checker import Checker, current
 from labs.kit.grader.keyboard import Keyboard, TerminalGone, open_keyboard

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from labs.course.syllabus import Lesson
+from common.syllabus import Lesson
 from labs.kit.compare import Mistake, check_part
 from labs.kit.grader.differences import describe_arguments, difference
 from labs.kit.run.filled_sheet import fill, load_module

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labs.course import classroom
-from labs.course.syllabus import Lesson
+from common import classroom
+from common.syllabus import Lesson
 from labs.kit.records import PARTS, Check, Experiment, Figure, Measurement, Table, View
 from labs.kit.report import facts, inline_svg, views
 from labs.kit.report.code import highlight

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from labs.course import sheets, source
+from common import sheets, source
 from labs.kit.records import PARTS, Check, Experiment
 
 

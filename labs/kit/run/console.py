@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TextIO, TypeVar
 
-from labs.course.terminal import WIDTH
+from common.terminal import WIDTH
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

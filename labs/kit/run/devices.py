@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labs.course.cards import Card
+from common.cards import Card
 from labs.kit.run.processes import group_size
 
 import torch

@@ -6,8 +6,8 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from labs.course.cards import Card
-from labs.course.syllabus import Lesson
+from common.cards import Card
+from common.syllabus import Lesson
 from labs.kit.asset_hashes import weights_hashes
 from labs.kit.home import home, rebuild_command
 from labs.kit.run.devices import describe_device

@@ -7,10 +7,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from labs.course import sheets, workbook
-from labs.course.cards import WRONG_USAGE, Card
-from labs.course.sheets import functions
-from labs.course.syllabus import Lesson
+from common import sheets, workbook
+from common.cards import WRONG_USAGE, Card
+from common.sheets import functions
+from common.syllabus import Lesson
 
 
 def fill(sheet: ast.Module, lab: ast.Module, parts: list[str]) -> ast.Module:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any, TypeVar
 
-from labs.course.lab_options import parser_of_every_lab
-from labs.course.options import Settings, namespace_of, settings_from
-from labs.course.source import require_experiment
-from labs.course.syllabus import find
+from common.lab_options import parser_of_every_lab
+from common.options import Settings, namespace_of, settings_from
+from common.source import require_experiment
+from common.syllabus import find
 from labs.kit.report.figure_style import use_style
 from labs.kit.run import sheet_process
 from labs.kit.run.devices import PRODUCT, choose_precision

@@ -6,7 +6,7 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html
 import os
 from pathlib import Path
 
-from labs.course.cards import Card
+from common.cards import Card
 
 import torch
 

@@ -26,7 +26,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, NoReturn
 
-from labs.course.cards import Card
+from common.cards import Card
 from labs.cpus import cpu_limit, usable_cpus
 from labs.kit.run import stop_request
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labs.course.options import SHARED, Settings
+from common.options import SHARED, Settings
 
 # --resume, --tensorboard and --outputs change no result; a sheet has `invoke check`.
 CHANGE_RESULTS = ("size", "precision", "seed", "processes", "online")

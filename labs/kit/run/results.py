@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from labs.course import source
-from labs.course.syllabus import Lesson
+from common import source
+from common.syllabus import Lesson
 from labs.kit.records import Check, Experiment, Figure, Measurement, show_values
 
 SEE_TIMINGS = "see timings"

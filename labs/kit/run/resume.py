@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from labs.course.cards import WRONG_USAGE, Card
-from labs.course.options import Settings
-from labs.course.syllabus import Lesson
+from common.cards import WRONG_USAGE, Card
+from common.options import Settings
+from common.syllabus import Lesson
 from labs.kit import atomic_folder
 
 

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from labs.course.options import Settings
-from labs.course.syllabus import Lesson
+from common.options import Settings
+from common.syllabus import Lesson
 from labs.kit.run.console import Output
 from labs.kit.run.findings import Findings
 from labs.kit.run.run_folder import refusal

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from labs.course.cards import Card
+from common.cards import Card
 
 _WHY = {
     errno.ENOSPC: "The disk is full.",

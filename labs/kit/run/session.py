@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from labs.course import source
-from labs.course.cards import FAILED, Card
-from labs.course.options import Settings
-from labs.course.syllabus import Lesson
+from common import source
+from common.cards import FAILED, Card
+from common.options import Settings
+from common.syllabus import Lesson
 from labs.kit.compare import Mistake, check_part
 from labs.kit.records import PARTS, Experiment
 from labs.kit.report import index, page

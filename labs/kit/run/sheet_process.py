@@ -20,11 +20,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from labs.course import progress, sheets, workbook
-from labs.course.cards import INTERRUPTED, Card
-from labs.course.options import SHARED, Settings
-from labs.course.syllabus import Lesson, find
-from labs.course.terminal import line
+from common import progress, sheets, workbook
+from common.cards import INTERRUPTED, Card
+from common.options import SHARED, Settings
+from common.syllabus import Lesson, find
+from common.terminal import line
 from labs.kit.run import plain_output
 from labs.kit.run.filled_sheet import written_parts
 from labs.kit.run.processes import is_main, leave

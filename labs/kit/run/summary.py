@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from labs.course.cards import FAILED, Card
-from labs.course.syllabus import Lesson
+from common.cards import FAILED, Card
+from common.syllabus import Lesson
 from labs.kit.records import Experiment
 from labs.kit.run.findings import STYLES
 

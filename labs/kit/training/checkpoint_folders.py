@@ -15,8 +15,8 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any, cast
 
-from labs.course.cards import WRONG_USAGE, Card
-from labs.course.syllabus import LABS, Lesson
+from common.cards import WRONG_USAGE, Card
+from common.syllabus import LABS, Lesson
 from labs.kit import atomic_folder
 from labs.kit.run.environment import PACKAGES, environment
 from labs.kit.run.resume import checkpoints_folder
@@ -135,7 +135,7 @@ def lock(folder: Path) -> Place | None:
     with suppress(OSError):  # on a full disk, the note is empty
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        # The launcher reads from it which checkpoints belong to a job: launcher/checkpoints.py.
+        # The launcher reads from it which checkpoints belong to a job: launcher/run/checkpoints.py.
         file.write(os.environ.get("LABS_CONTINUE", ""))
         file.flush()
     return Place(folder, file)

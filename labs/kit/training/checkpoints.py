@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from labs.course.cards import FAILED, Card
+from common.cards import FAILED, Card
 from labs.kit import atomic_folder
 from labs.kit.run import stop_request
 from labs.kit.run.processes import is_main, stop_all

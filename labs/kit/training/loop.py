@@ -6,7 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from labs.course.cards import FAILED, Card
+from common.cards import FAILED, Card
 from labs.kit.run.processes import is_main, stop_all
 from labs.kit.run.run import Run
 

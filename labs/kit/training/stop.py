@@ -3,7 +3,7 @@
 import os
 from typing import NoReturn
 
-from labs.course.cards import INTERRUPTED, Card
+from common.cards import INTERRUPTED, Card
 from labs.kit.run.processes import is_main
 from labs.kit.run.run import Run
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from labs.course.cards import WRONG_USAGE, Card
+from common.cards import WRONG_USAGE, Card
 from labs.kit.chat.conversation import Conversation
 from labs.kit.chat.open_model import ChatModel, open_model
 from labs.kit.chat.reply import StopButton, generate

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from labs.course.cards import WRONG_USAGE, Card
+from common.cards import WRONG_USAGE, Card
 from labs.kit.chat.saved_models import SavedModel, choose, saved_below
 
 import pytest

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import labs
-from labs.course import syllabus
-from labs.course.syllabus import Lesson
+from common import syllabus
+from common.syllabus import Lesson
 
 HERE = Path(__file__).resolve().parent
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from labs.course import sheets, workbook
-from labs.course.cards import Card
-from labs.course.sheets import SENTINEL
-from labs.course.syllabus import lessons
+from common import sheets, workbook
+from common.cards import Card
+from common.sheets import SENTINEL
+from common.syllabus import lessons
 from labs.kit.grader.grader import Grader
 from labs.kit.grader.verdicts import NOT_WRITTEN, RIGHT, WRONG, Verdict
 from labs.kit.sandbox import child

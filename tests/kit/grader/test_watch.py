@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from labs.course.sheets import SENTINEL
+from common.sheets import SENTINEL
 from tests.conftest import Clone, Running
 from tests.small_lab import LESSON, SHEET
 

@@ -9,7 +9,7 @@ import termios
 import time
 from pathlib import Path
 
-from labs.course.sheets import SENTINEL
+from common.sheets import SENTINEL
 from tests.conftest import PATIENCE, Clone, Running
 from tests.small_lab import LESSON, SHEET, write_next
 

@@ -2,8 +2,8 @@
 
 import xml.etree.ElementTree as ET
 
-from labs.course import source
-from labs.course.syllabus import Lesson, lessons
+from common import source
+from common.syllabus import Lesson, lessons
 from labs.kit.report.formulas import FormulaError, mathml
 from labs.kit.report.markdown import Markdown, tokens
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from labs.course import classroom
-from labs.course.syllabus import Lesson
+from common import classroom
+from common.syllabus import Lesson
 from labs.kit.records import PARTS, Bound, Check, Experiment, Figure, Measurement, Table
 from labs.kit.report import page as report
 from labs.kit.report.figure_style import use_style

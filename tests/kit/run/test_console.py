@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit.run.console import Output, time_left
 from labs.kit.run.run import Run
 from labs.llm08_training.training import recent

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit import Card
 from labs.kit.run import devices
 from labs.kit.run.console import Output

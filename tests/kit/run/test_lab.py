@@ -33,8 +33,8 @@ NOTEBOOK = """
 import sys
 from IPython.core.interactiveshell import InteractiveShell
 import labs
-from labs.course import source
-from labs.course.syllabus import find
+from common import source
+from common.syllabus import find
 
 shell = InteractiveShell.instance()
 shell.user_module.__name__ = "__main__"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit.run.repeat import command
 from tests.conftest import Clone
 from tests.kit.every_finding import CHECKS, LAB, only_run, read_page, read_results

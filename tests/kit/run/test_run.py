@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 

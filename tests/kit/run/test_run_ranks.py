@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit.run.processes import group_size, rank, run_ranks
 from tests.conftest import REPO, Running
 

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from labs.course.options import Settings
-from labs.course.syllabus import lessons
+from common.options import Settings
+from common.syllabus import lessons
 from labs.kit.run import sheet_process
 from labs.kit.sandbox import landlock
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from labs.course.syllabus import LABS, find
+from common.syllabus import LABS, find
 from labs.kit.training.checkpoint_folders import imported_modules
 from tests.conftest import REPO, Clone
 from tests.kit.training.trainings import TRAINS, Training, first_step

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from labs.course.cards import Card
-from labs.course.options import Settings
+from common.cards import Card
+from common.options import Settings
 from labs.kit import atomic_folder
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run

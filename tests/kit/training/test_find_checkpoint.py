@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labs.course.cards import Card
+from common.cards import Card
 from tests.kit.training.trained import STEPS, Trained, all_in, steps
 from tests.kit.training.trainings import DAMAGES, damage
 

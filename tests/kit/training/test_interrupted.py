@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from labs.course.options import common_parser, settings_from
+from common.options import common_parser, settings_from
 from tests.conftest import Clone, containers_of
 from tests.kit.training.trainings import TRAINS, Training, first_step
 

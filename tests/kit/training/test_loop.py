@@ -4,8 +4,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from labs.course.cards import Card
-from labs.course.options import Settings
+from common.cards import Card
+from common.options import Settings
 from labs.kit import Run, on_one_thread
 from labs.kit.run.console import Output
 from labs.kit.training.loop import batches, stop_on_nan

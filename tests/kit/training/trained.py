@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from labs.course.options import Settings
+from common.options import Settings
 from labs.kit.run.console import Output
 from labs.kit.run.run import Run
 from labs.kit.training.checkpoints import Checkpoints

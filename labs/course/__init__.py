@@ -1,1 +1,0 @@
-"""The course without torch: syllabus, lab sources, sheets, progress, options, cards, terminal."""

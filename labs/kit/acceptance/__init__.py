@@ -1,1 +1,0 @@
-"""The measurements of `invoke accept`: matrix products, memory, copies and all-reduce."""

@@ -1,0 +1,1 @@
+"""Write all that a machine without a network needs, and install it there."""

@@ -1,0 +1,1 @@
+"""Build the images, know whether they are up to date, and list them."""

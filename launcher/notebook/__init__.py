@@ -1,0 +1,1 @@
+"""Serve lessons and sheets in JupyterLab, from a container or an environment."""

@@ -1,0 +1,1 @@
+"""Check this machine before a workshop, and list what to fix."""
