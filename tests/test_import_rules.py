@@ -6,8 +6,6 @@ from pathlib import Path
 
 from tests.import_graph import ROOT, circles, graph, imports, modules
 
-import pytest
-
 # From the bottom to the top: a module imports only what stands on its own level or below.
 LEVELS = (
     r"labs\.cpus",
@@ -60,28 +58,40 @@ def test_a_circle_is_found_where_there_is_one(tmp_path: Path) -> None:
     assert circles(graph(tmp_path)) == [["labs.a", "labs.b", "labs.c"]]
 
 
-@pytest.mark.parametrize("module", modules())
-def test_no_import_climbs(module: str) -> None:
-    climbing = [other for other in graph()[module] if level(other) > level(module)]
+def test_no_import_climbs() -> None:
+    climbing = [
+        f"{module} imports {other}"
+        for module in modules()
+        for other in graph()[module]
+        if level(other) > level(module)
+    ]
     assert climbing == []
 
 
-@pytest.mark.parametrize("path", [*files("kit/**/*.py"), *files("../common/*.py")], ids=by_path)
-def test_course_and_kit_know_no_lab(path: Path) -> None:
+def test_common_and_kit_know_no_lab() -> None:
     """They neither import one nor name its folder or its options."""
-    text = path.read_text(encoding="utf-8")
-    assert not [lab for lab in LABS if lab in text]
-    assert not re.search(r"--(corpus|dataset|merges|tune|bad-rows)\b", text)
+    names = re.compile("|".join([*LABS, r"--(corpus|dataset|merges|tune|bad-rows)\b"]))
+    found = [
+        f"{by_path(path)}: {names.search(text)}"
+        for path in [*files("kit/**/*.py"), *files("../common/*.py")]
+        if names.search(text := path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
 
 
-@pytest.mark.parametrize("path", files("llm*/*.py"), ids=by_path)
-def test_a_lesson_never_imports_its_checks(path: Path) -> None:
-    assert not [one for one in imports(path) if one.module.endswith(".checks")]
+def test_a_lesson_never_imports_its_checks() -> None:
+    found = [
+        f"{by_path(path)} imports {one.module}"
+        for path in files("llm*/*.py")
+        for one in imports(path)
+        if one.module.endswith(".checks")
+    ]
+    assert found == []
 
 
-@pytest.mark.parametrize("path", files("**/*.py"), ids=by_path)
-def test_nothing_looks_into_a_function_s_globals(path: Path) -> None:
-    assert "__globals__" not in path.read_text(encoding="utf-8")
+def test_nothing_looks_into_a_function_s_globals() -> None:
+    found = [by_path(path) for path in files("**/*.py") if "__globals__" in path.read_text("utf-8")]
+    assert found == []
 
 
 def exports(lab: str) -> set[str]:
@@ -91,25 +101,34 @@ def exports(lab: str) -> set[str]:
     return {alias.asname or "" for node in statements for alias in node.names}
 
 
-@pytest.mark.parametrize("path", files("llm*/*.py"), ids=by_path)
-def test_a_lab_imports_only_what_earlier_labs_export(path: Path) -> None:
-    own = path.parent.name
-    for one in imports(path):
-        lab = one.module.split(".")[1]
-        if lab in LABS and lab != own:
-            assert one.module == f"labs.{lab}", f"{one.module} is a part of another lab"
-            assert lab < own, f"{lab} comes later"
-            assert set(one.names) <= exports(lab), f"{lab} doesn't export all of {one.names}"
+def test_a_lab_imports_only_what_earlier_labs_export() -> None:
+    found = []
+    for path in files("llm*/*.py"):
+        own = path.parent.name
+        for one in imports(path):
+            lab = one.module.split(".")[1]
+            if lab not in LABS or lab == own:
+                continue
+            if one.module != f"labs.{lab}":
+                found.append(f"{by_path(path)}: {one.module} is a part of another lab")
+            elif lab > own:
+                found.append(f"{by_path(path)}: {lab} comes later")
+            elif missing := set(one.names) - exports(lab):
+                found.append(f"{by_path(path)}: {lab} doesn't export {sorted(missing)}")
+    assert found == []
 
 
-@pytest.mark.parametrize("lab", LABS)
-def test_a_lab_exports_nothing_that_no_later_lab_imports(lab: str) -> None:
-    later = [path for path in files("llm*/*.py") if path.parent.name > lab]
-    used = {
-        name
-        for path in later
-        for one in imports(path)
-        if one.module == f"labs.{lab}"
-        for name in one.names
-    }
-    assert exports(lab) == used
+def test_a_lab_exports_nothing_that_no_later_lab_imports() -> None:
+    unused = {}
+    for lab in LABS:
+        later = [path for path in files("llm*/*.py") if path.parent.name > lab]
+        used = {
+            name
+            for path in later
+            for one in imports(path)
+            if one.module == f"labs.{lab}"
+            for name in one.names
+        }
+        if exports(lab) != used:
+            unused[lab] = sorted(exports(lab) ^ used)
+    assert unused == {}
