@@ -296,7 +296,7 @@ def test_a_seat_reaches_the_hub_and_nothing_else(hub: Hub) -> None:
         "routes": 0,
         "own": 200,
         "engine": False,
-        "lab": ["labs", "outputs", "work"],
+        "lab": ["common", "labs", "outputs", "work"],
         "capabilities": 0,
         "no_new_privileges": 1,
         "root": "OSError",

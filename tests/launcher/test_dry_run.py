@@ -53,8 +53,8 @@ def test_three_ways_to_run_a_lab_give_the_same_container(clone: Clone) -> None:
     assert by_sdk["HostConfig.SecurityOpt"] == ["no-new-privileges:true"]
     assert by_sdk["HostConfig.PidsLimit"] == 4096
     assert by_sdk["mounts"] == [
-        (f"{clone.path}/labs", "/lab/labs", False),
         (f"{clone.path}/common", "/lab/common", False),
+        (f"{clone.path}/labs", "/lab/labs", False),
         (f"{clone.path}/outputs", "/lab/outputs", True),
         (f"{clone.path}/work", "/lab/work", False),
         (f"{clone.path}/work/progress", "/lab/work/progress", True),
