@@ -94,6 +94,8 @@ def show_output(command: list[str], environment: Mapping[str, str]) -> tuple[int
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
     tail = b""
     options: dict[str, Any] = {"stdout": theirs, "stderr": theirs, "env": environment}
+    # It isn't in the terminal's foreground, so a question for a password would stop it.
+    options["stdin"] = subprocess.DEVNULL
     try:
         with child_process(command, process_group=0, **options) as child:
             os.close(theirs)
@@ -102,22 +104,6 @@ def show_output(command: list[str], environment: Mapping[str, str]) -> tuple[int
                 sys.stderr.buffer.flush()
                 tail = (tail + chunk)[-TAIL_BYTES:]
             return child.wait(), tail.decode(errors="replace")
-    finally:
-        os.close(ours)
-
-
-def stream_output(
-    command: list[str], environment: Mapping[str, str], receive: Callable[[bytes], None]
-) -> int:
-    """Run `command`, pass each piece of its output to `receive`, and return its exit code."""
-    ours, theirs = os.pipe()
-    options: dict[str, Any] = {"stdout": theirs, "stderr": theirs, "env": environment}
-    try:
-        with child_process(command, process_group=0, stdin=subprocess.DEVNULL, **options) as child:
-            os.close(theirs)
-            while chunk := _read(ours):
-                receive(chunk)
-            return child.wait()
     finally:
         os.close(ours)
 

@@ -13,7 +13,7 @@ from launcher import ROOT
 from launcher.bundle import images as bundle_images
 from launcher.bundle import wheels as bundle_wheels
 from launcher.bundle.folder import WHEELS, read_manifest
-from launcher.image.disk_space import refuse_full_disk
+from launcher.image.build import refuse_full_disk
 from launcher.run import lab as run_lab
 from launcher.run import lab_command
 from launcher.run.placement import choose_placement

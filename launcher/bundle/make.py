@@ -23,7 +23,7 @@ from launcher.bundle.folder import CLONE, README, SETUP
 from launcher.bundle.images import BundledImage
 from launcher.engine.client import Engine
 from launcher.environment.stack import STACKS
-from launcher.image.disk_space import refuse_full_disk, sizes_of
+from launcher.image.build import refuse_full_disk, sizes_of
 from launcher.run.file_owner import file_owner, give_to
 from launcher.run.placement import Placement, placement_to_build
 from launcher.run.runtime import choose_runtime

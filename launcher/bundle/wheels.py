@@ -11,17 +11,14 @@ from common.cards import Card
 from launcher import DOCKER_FOLDER, ROOT
 from launcher.bundle.folder import WHEELS
 from launcher.environment import torch_source
-from launcher.environment.install_meter import meter
 from launcher.environment.installer import wheels_on_disk
-from launcher.image.build_steps import Step, run_build
+from launcher.image.build import Step, run_build
 from launcher.image.status import LOCK, NOTEBOOK_LOCK
-from launcher.run.file_owner import file_owner
 from launcher.run.placement import Placement
 
 HOST = "invoke"  # the folder of what `pip install -e .` needs
 COMMON = "labs"  # the folder of the locks that every stack shares
 PYTHONS = ("3.11", "3.12", "3.13")
-LOG = ROOT / ".lab-env" / "bundle.log"
 _LOCK_OPTIONS = ("--no-deps", "--require-hashes", "--only-binary=:all:")
 
 
@@ -48,8 +45,6 @@ def download_host(folder: Path, pythons: tuple[str, ...]) -> None:
         Step(
             f"Packages of invoke, for Python {version}",
             [*command, f"--python-version={version}", *wanted],
-            5,
-            meter=meter(20),
         )
         for version in pythons
     ]
@@ -72,7 +67,7 @@ def download_environment(folder: Path, placements: list[Placement]) -> None:
                 "name a mirror in LABS_TORCH_INDEX, or a folder with the wheel in LABS_WHEELS",
             )
         command = [*_download(folder / WHEELS / placement.stack), *words]
-        steps.append(Step(f"torch for {placement.stack}", command, 20, meter=meter(1)))
+        steps.append(Step(f"torch for {placement.stack}", command))
     _run(steps)
 
 
@@ -81,7 +76,7 @@ def _lock_step(folder: Path, name: str) -> Step:
     count = len(re.findall(r"^\S+==", lock.read_text(encoding="utf-8"), re.MULTILINE))
     words = [*_LOCK_OPTIONS, "--requirement", str(lock)]
     command = [*_download(folder / WHEELS / COMMON), *words]
-    return Step(f"{count} packages, each verified by its hash", command, 20, meter=meter(count))
+    return Step(f"{count} packages, each verified by its hash", command)
 
 
 def _download(folder: Path) -> list[str]:
@@ -97,4 +92,4 @@ def _run(steps: list[Step]) -> None:
             "It downloads the wheels of the bundle, and this Python has none.",
             f"{sys.executable} -m ensurepip",
         )
-    run_build(LOG, file_owner(), "The wheels couldn't be downloaded.", steps)
+    run_build("The wheels couldn't be downloaded.", steps)

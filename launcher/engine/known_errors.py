@@ -23,7 +23,7 @@ class KnownError:
 
 
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
-TRY_AGAIN = "read the last lines; invoke build tries again"
+TRY_AGAIN = "read the lines above; invoke build tries again"
 WITHOUT_IMAGE = " Or, without an image: --runtime venv"
 NO_ENGINE = KnownError(
     r"cannot connect to the docker daemon|error while fetching server"
@@ -66,7 +66,7 @@ KNOWN_ERRORS = (
     KnownError(
         r"no space left on device|disk quota exceeded",
         "The disk is full.",
-        "The last lines name the file that didn't fit.",
+        "The lines above name the file that didn't fit.",
         "df -h; for the engine's own disk space: docker system df, then docker builder prune",
     ),
     KnownError(
@@ -149,7 +149,7 @@ KNOWN_ERRORS = (
         r"|no solution found when resolving|failed to fetch|error sending request"
         r"|certificate verify failed|i/o timeout|TLS handshake|no torch.* in the folder of wheels",
         "A download for the build failed.",
-        "This machine can't reach the server that the last lines name.",
+        "This machine can't reach the server that the lines above name.",
         "invoke build, with a network. For a mirror or wheels on disk, see docs/administrators.md, "
         f"“Without the internet”.{WITHOUT_IMAGE}",
     ),

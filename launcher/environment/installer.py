@@ -11,15 +11,14 @@ from pathlib import Path
 
 from launcher import DOCKER_FOLDER, settings
 from launcher.environment import torch_source
-from launcher.environment.install_meter import meter
 from launcher.environment.pip_settings import INDEX, NO_INDEX, UvSettings, uv_settings
-from launcher.image.build_steps import Step
+from launcher.image.build import Step
 from launcher.image.status import LOCK
 
 _PIP_OPTIONS = ("--disable-pip-version-check", "--no-compile", "--only-binary=:all:")
 # Every index counts and the newest release wins, as with pip.
 _UV_OPTIONS = (
-    *("--no-config", "--color=never", "--no-progress", "--only-binary=:all:"),
+    *("--no-config", "--only-binary=:all:"),
     "--index-strategy=unsafe-best-match",
 )
 
@@ -63,9 +62,9 @@ class Installer:
         wheel = _bundled_pip()
         title = "Virtual environment"
         if self.why_pip or wheel is None:
-            return [Step(title, command, 4)]
+            return [Step(title, command)]
         pip = self._uv([NO_INDEX, "--no-deps", str(wheel)])
-        return [Step(title, [*command, "--without-pip"]), Step("", pip, 0, self._variables)]
+        return [Step(title, [*command, "--without-pip"]), Step("", pip, self._variables)]
 
     def install_lock(self, name: str = LOCK) -> Step:
         """Return the step that installs a lock, with hashes and without dependencies."""
@@ -73,9 +72,7 @@ class Installer:
         words = ["--no-deps", "--require-hashes", "--requirement", str(lock)]
         command = self._pip(words) if self.why_pip else self._uv(words)
         count = len(re.findall(r"^\S+==", lock.read_text(encoding="utf-8"), re.MULTILINE))
-        seconds = 30 if self.why_pip else 8
-        title = f"{count} packages, each verified by its hash"
-        return Step(title, command, seconds, self._variables, meter(count))
+        return Step(f"{count} packages, each verified by its hash", command, self._variables)
 
     def install_torch(self, stack: str, gfx: str) -> Step:
         """Return the step that installs a stack's torch; ROCm's needs pip.
@@ -85,13 +82,13 @@ class Installer:
         words = torch_source.pip_arguments(stack, gfx)
         title = f"torch {torch_source.torch_version()}"
         if self.why_pip or stack == "rocm":
-            return Step(title, self._pip(words), 20, {}, meter(1))
+            return Step(title, self._pip(words))
         if "--require-hashes" not in words:  # uv allows no constraints beside hashes
             words = [*self.settings.constraints, *words]
         variables = dict(self._variables)
         if "--index-url" in words:
             variables.pop(INDEX, None)
-        return Step(title, self._uv(words), 8, variables, meter(1))
+        return Step(title, self._uv(words), variables)
 
     @property
     def _variables(self) -> dict[str, str]:

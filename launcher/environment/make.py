@@ -20,10 +20,8 @@ from launcher import DOCKER_FOLDER, ROOT
 from launcher.engine.known_errors import WITHOUT_IMAGE
 from launcher.environment import torch_source
 from launcher.environment.check import find_damage
-from launcher.environment.install_meter import conversion
 from launcher.environment.installer import choose_installer
-from launcher.image.build_steps import Step, run_build
-from launcher.image.disk_space import refuse_full_disk, sizes_of
+from launcher.image.build import Step, refuse_full_disk, run_build, sizes_of
 from launcher.image.status import CUDA_LOCK, LOCK, SCRIPTS
 from launcher.run.file_owner import Owner, give_to, make_folder
 
@@ -72,11 +70,6 @@ class Environment:
     def lock_file(self) -> Path:
         """Return the file that processes lock while they create or use the environment."""
         return self.folder.with_suffix(".lock")
-
-    @property
-    def log(self) -> Path:
-        """Return the file with the output of the build."""
-        return self.folder.with_suffix(".log")
 
     @property
     def variables(self) -> dict[str, str]:
@@ -188,9 +181,8 @@ def _create(environment: Environment, owner: Owner) -> None:
 
 def _build(environment: Environment, owner: Owner) -> None:
     make_folder(environment.home, owner)
-    failure = "The environment couldn't be created."
     try:
-        run_build(environment.log, owner, failure, build_steps(environment))
+        run_build("The environment couldn't be created.", build_steps(environment))
     except Card as card:
         fix = card.fix.removesuffix(WITHOUT_IMAGE)
         fix = fix.replace("invoke build", environment.build_command)
@@ -219,9 +211,9 @@ def build_steps(environment: Environment) -> list[Step]:
         *installer.create(),
         installer.install_lock(),
         installer.install_torch(environment.stack, environment.gfx),
-        Step("", [python, "-c", _ADD_CLONE_TO_PATH, str(ROOT)], 0),
-        Step("Two models, converted to safetensors", convert, 20, meter=conversion),
-        Step("A test of torch", finish, 3),
+        Step("", [python, "-c", _ADD_CLONE_TO_PATH, str(ROOT)]),
+        Step("Two models, converted to safetensors", convert),
+        Step("A test of torch", finish),
     ]
 
 
@@ -237,7 +229,6 @@ def _remove_outdated(environment: Environment) -> None:
             except BlockingIOError:
                 continue
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-            path.with_suffix(".log").unlink(missing_ok=True)
             path.unlink()
             _remove_unused_downloads()
 

@@ -1,24 +1,111 @@
 """Build a stack's image: print the reason and the sizes, ask before large downloads."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
+import time
 import tomllib
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.cards import WRONG_USAGE, Card, print_status
-from common.processes import capture
+from common.processes import capture, show_output
 from launcher import ROOT
 from launcher.engine.client import Engine
 from launcher.engine.compose import Service, compose_command
-from launcher.image.build_steps import Step, run_build
-from launcher.image.disk_space import Sizes, refuse_full_disk, sizes_of
-from launcher.image.meter import image_meter
+from launcher.engine.known_errors import explain
 from launcher.image.status import clone_name, input_hashes
-from launcher.run.file_owner import file_owner
 
 from rich.console import Console
 from rich.prompt import Confirm
+
+_PASSWORD = re.compile(r"//[^/@\s]+@")
+_COLORS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of a build.
+
+    Attributes:
+        title: What it makes, for people; "" for a step that takes no time.
+        command: Its words.
+        variables: Its additional environment variables.
+    """
+
+    title: str
+    command: list[str]
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def words(self) -> list[str]:
+        """Return the command with its variables, for people: without passwords in URLs."""
+        variables = [f"{name}={value}" for name, value in self.variables.items()]
+        words = ["env", *variables, *self.command] if variables else self.command
+        return [_PASSWORD.sub("//…@", word) for word in words]
+
+
+def run_build(failure: str, steps: Sequence[Step]) -> None:
+    """Run the steps of a build, and show their output.
+
+    Args:
+        failure: What couldn't be made, as a sentence, for a step that fails in an unknown way.
+        steps: The steps.
+
+    Raises:
+        Card: If a step fails.
+    """
+    start = time.monotonic()
+    for step in steps:
+        if step.title:
+            print_status(f"  {step.title}")
+        variables = {**os.environ, "PYTHONNOUSERSITE": "1", **step.variables}
+        code, output = show_output(step.command, variables)
+        if code:
+            raise explain(_COLORS.sub("", output), failure)
+    print_status(f"Done in {time.monotonic() - start:.0f} s.")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a first build downloads, and the disk space it needs, in GB."""
+
+    download: str
+    image_gb: int
+    environment_gb: int
+
+
+# Measured on Linux x86-64 for cpu and cuda; for rocm, AMD publishes the size of its wheels.
+SIZES = {
+    "cpu": Sizes("490 MB", image_gb=3, environment_gb=3),
+    "cuda": Sizes("2.9 GB", image_gb=10, environment_gb=8),
+    "rocm": Sizes("1.6 GB", image_gb=12, environment_gb=8),
+}
+ALL_GFX_TARGETS = Sizes("more than 20 GB", image_gb=80, environment_gb=80)
+
+
+def sizes_of(stack: str, gfx: str = "") -> Sizes:
+    """Return the sizes of a stack; `gfx` is "all" for every gfx target at once."""
+    return ALL_GFX_TARGETS if gfx == "all" else SIZES[stack]
+
+
+def refuse_full_disk(folder: Path, needed_gb: float, purpose: str, fix: str) -> None:
+    """Check the free space of a folder's disk.
+
+    Raises:
+        Card: If fewer than `needed_gb` gigabytes are free.
+    """
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    if free_gb < needed_gb:
+        raise Card(
+            f"There isn't enough disk space for {purpose}.",
+            f"{folder} has {free_gb:.1f} GB free; {purpose} needs about {needed_gb:.2g} GB.",
+            fix,
+        )
 
 
 def build_command(engine: Engine, name: str, service: Service) -> tuple[dict[str, str], list[str]]:
@@ -86,11 +173,8 @@ def build(engine: Engine, name: str, service: Service, reason: str) -> None:
     names = (service["image"], clone_name(service["image"]))
     before = {_image_id(engine, image) for image in names} - {""}
     variables, command = build_command(engine, name, service)
-    variables = {**variables, "BUILDKIT_PROGRESS": "plain"}
-    step = Step("", command, variables=variables, meter=image_meter())
-    log = ROOT / ".lab-env" / f"image-{name}.log"
     try:
-        run_build(log, file_owner(), f"The {stack} image couldn't be built.", [step])
+        run_build(f"The {stack} image couldn't be built.", [Step("", command, variables)])
     except FileNotFoundError as error:
         why = "The engine is Podman, and only the podman command can build with it."
         fix = "install podman's command line, or: --runtime venv"

@@ -11,7 +11,7 @@ from launcher.engine.client import Engine, NoEngine, connect
 from launcher.engine.compose import notebook_service, resolve
 from launcher.engine.known_errors import no_engine
 from launcher.environment.stack import STACKS
-from launcher.image.disk_space import sizes_of
+from launcher.image.build import sizes_of
 from launcher.image.status import (
     GFX_LABEL,
     INPUTS_LABEL,

@@ -15,7 +15,7 @@ from common.cards import Card, print_status
 from launcher import DOCKER_FOLDER
 from launcher.environment.installer import choose_installer
 from launcher.environment.make import CACHE, Environment
-from launcher.image.build_steps import Step, run_build
+from launcher.image.build import Step, run_build
 from launcher.image.status import NOTEBOOK_FILES, NOTEBOOK_LOCK
 from launcher.run.file_owner import Owner, give_to
 
@@ -83,9 +83,8 @@ def _create(notebook: NotebookEnvironment, owner: Owner) -> None:
     for older in notebook.labs.folder.glob("notebook-*/"):
         shutil.rmtree(older, ignore_errors=True)
     print_status(f"Installing JupyterLab into {notebook.folder}: {DOWNLOAD} to download.")
-    log = notebook.labs.folder / "notebook.log"
     try:
-        run_build(log, owner, "JupyterLab couldn't be installed.", build_steps(notebook))
+        run_build("JupyterLab couldn't be installed.", build_steps(notebook))
         give_to(owner, (notebook.folder, *notebook.folder.rglob("*"), CACHE, *CACHE.rglob("*")))
     except BaseException:
         shutil.rmtree(notebook.folder, ignore_errors=True)
@@ -109,5 +108,5 @@ def build_steps(notebook: NotebookEnvironment) -> list[Step]:
     return [
         *installer.create(),
         installer.install_lock(NOTEBOOK_LOCK),
-        *[Step("", command, 0) for command in finish],
+        *[Step("", command) for command in finish],
     ]

@@ -18,7 +18,7 @@ from launcher.gpu import health as gpu_health
 from launcher.gpu.access import User
 from launcher.gpu.detect import THIS_MACHINE, detect
 from launcher.gpu.model import AMD, read_text
-from launcher.image.disk_space import sizes_of
+from launcher.image.build import sizes_of
 from launcher.notebook.server import PORTS, free_ports
 from launcher.preflight.findings import FIX, NOTE, Finding, judge
 from launcher.run.file_owner import file_owner

@@ -213,7 +213,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Return the commands of the downloads, which aren't run."""
     commands: list[list[str]] = []
 
-    def record(_log: Any, _owner: Any, _failure: str, steps: Any) -> None:
+    def record(_failure: str, steps: Any) -> None:
         commands.extend(step.command for step in steps)
 
     monkeypatch.setattr(bundle_wheels, "run_build", record)

@@ -11,7 +11,6 @@ from typing import Any
 from common.cards import Card
 from launcher.engine.client import Engine
 from launcher.image import build as build_image
-from launcher.image import disk_space
 from launcher.image import show as list_images
 from launcher.image import status as image_status
 
@@ -127,9 +126,9 @@ def test_a_rocm_build_needs_a_gfx_target() -> None:
 
 
 def test_all_gfx_targets_at_once_have_a_separate_size() -> None:
-    assert disk_space.sizes_of("rocm", "gfx942") != disk_space.sizes_of("rocm", "all")
-    assert {disk_space.sizes_of(stack).download for stack in SERVICES} == {
-        disk_space.SIZES[stack].download for stack in SERVICES
+    assert build_image.sizes_of("rocm", "gfx942") != build_image.sizes_of("rocm", "all")
+    assert {build_image.sizes_of(stack).download for stack in SERVICES} == {
+        build_image.SIZES[stack].download for stack in SERVICES
     }
 
 
@@ -169,19 +168,19 @@ def test_a_declined_download_of_gigabytes_is_a_card(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Typed(typed))
     with pytest.raises(Card, match="Nothing was downloaded"):
-        build_image._confirm_download(disk_space.SIZES[stack])
+        build_image._confirm_download(build_image.SIZES[stack])
 
 
 def test_megabytes_or_a_missing_terminal_ask_no_question(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Typed("n\n"))
-    build_image._confirm_download(disk_space.SIZES["cpu"])
+    build_image._confirm_download(build_image.SIZES["cpu"])
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
-    build_image._confirm_download(disk_space.SIZES["cuda"])
+    build_image._confirm_download(build_image.SIZES["cuda"])
 
 
 def test_yes_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     for typed in ("y\n", "\n"):
         monkeypatch.setattr(sys, "stdin", Typed(typed))
-        build_image._confirm_download(disk_space.SIZES["cuda"])
+        build_image._confirm_download(build_image.SIZES["cuda"])
