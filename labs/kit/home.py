@@ -34,4 +34,4 @@ def rebuild_command() -> str:
         in_image = Path(sys.prefix) == Path("/opt/labs/venv")
     if in_image:
         return "invoke build; if that changes nothing, first: docker builder prune --all"
-    return "invoke build --runtime venv"
+    return "rm -r .lab-env && invoke build --runtime venv"

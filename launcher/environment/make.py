@@ -1,11 +1,14 @@
 """The environment: the image's lock and models in a virtual environment, for use without an engine.
 
 It is stored in .lab-env/, in a folder named after a hash of its inputs. The last step writes
-`stack.json`: an environment without it was interrupted, and is created again.
+`stack.json`. An environment without it was interrupted, and one without its Python is damaged:
+both are created again.
 """
 
 import fcntl
 import hashlib
+import json
+import os
 import shutil
 import sys
 import time
@@ -19,7 +22,6 @@ from common.cards import Card, print_status
 from launcher import DOCKER_FOLDER, ROOT
 from launcher.engine.known_errors import WITHOUT_IMAGE
 from launcher.environment import torch_source
-from launcher.environment.check import find_damage
 from launcher.environment.installer import choose_installer
 from launcher.image.build import Step, refuse_full_disk, run_build, sizes_of
 from launcher.image.status import CUDA_LOCK, LOCK, SCRIPTS
@@ -63,8 +65,12 @@ class Environment:
 
     @property
     def is_complete(self) -> bool:
-        """Return whether every step has succeeded."""
-        return (self.home / "stack.json").is_file()
+        """Return whether every step has succeeded, and the Python that made it still exists."""
+        try:
+            json.loads((self.home / "stack.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return os.access(self.python, os.X_OK)
 
     @property
     def lock_file(self) -> Path:
@@ -157,7 +163,7 @@ def _may_create(environment: Environment, lock_file: int) -> bool:
 def _create(environment: Environment, owner: Owner) -> None:
     folder = environment.folder
     if folder.exists():
-        print_status("An earlier build was interrupted; starting over.")
+        print_status("The environment is incomplete or damaged; starting over.")
         shutil.rmtree(folder)
     sizes = sizes_of(environment.stack, environment.gfx)
     _check_disk_space(sizes.environment_gb)
@@ -165,28 +171,18 @@ def _create(environment: Environment, owner: Owner) -> None:
         f"Creating an environment in {folder}: {sizes.download} to download, "
         f"{sizes.environment_gb} GB on disk, about a minute on 2 cores with a fast network."
     )
-    reused = CACHE.is_dir()
     try:
-        _build(environment, owner)
-        if reused and find_damage(folder, by_hash=True):
-            print_status("The downloads in the cache are damaged, so they are downloaded again.")
-            for damaged in (CACHE, folder):
-                shutil.rmtree(damaged)
-            _build(environment, owner)
-        give_to(owner, (folder, *folder.rglob("*"), CACHE, *CACHE.rglob("*")))
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _build(environment: Environment, owner: Owner) -> None:
-    make_folder(environment.home, owner)
-    try:
+        make_folder(environment.home, owner)
         run_build("The environment couldn't be created.", build_steps(environment))
+        give_to(owner, (folder, *folder.rglob("*"), CACHE, *CACHE.rglob("*")))
     except Card as card:
+        shutil.rmtree(folder, ignore_errors=True)
         fix = card.fix.removesuffix(WITHOUT_IMAGE)
         fix = fix.replace("invoke build", environment.build_command)
         raise Card(card.what, card.why, fix, card.code) from card
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def steps(environment: Environment) -> list[list[str]]:

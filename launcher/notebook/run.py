@@ -16,7 +16,6 @@ from launcher.engine.client import Engine
 from launcher.engine.compose import notebook_service
 from launcher.engine.container_spec import ContainerSpec
 from launcher.engine.known_errors import explain, explain_exit
-from launcher.environment import check as environment_check
 from launcher.environment import make as environment
 from launcher.environment.make import Environment
 from launcher.gpu import select as select_gpus
@@ -153,7 +152,6 @@ def _run_in_environment(
         _print_environment(server, required, notebook, shell_line(words, variables))
         return 0
     with environment.ready(required, placement.owner), _private_folders(placement) as folders:
-        environment_check.refuse_damage(required.folder)
         notebook_environment.install(notebook, placement.owner)
         for folder in FOLDERS:
             make_writable_folder(ROOT / folder, placement.owner)

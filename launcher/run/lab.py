@@ -17,9 +17,7 @@ from launcher.engine.client import Engine
 from launcher.engine.compose import notebook_service
 from launcher.engine.container_spec import ContainerSpec
 from launcher.engine.known_errors import explain_exit
-from launcher.environment import check as environment_check
 from launcher.environment import make as environment
-from launcher.environment import repair as repair_environment
 from launcher.environment.make import Environment
 from launcher.gpu import select as select_gpus
 from launcher.gpu.lease import RunLease, run_lease
@@ -113,7 +111,6 @@ def build(stack: str, runtime: str, jupyterlab: bool = False) -> None:
     placement = placement_to_build(chosen, stack)
     if chosen.engine is None:
         required = environment.required_environment(placement.stack, placement.gfx)
-        repair_environment.repair(required, placement.owner)
         with environment.ready(required, placement.owner):
             if jupyterlab:
                 notebook = notebook_environment.required(required)
@@ -171,7 +168,6 @@ def _run_in_environment(
     chatting = command.is_chat and terminal.is_interactive()
     ctrl_c = leave_ctrl_c_to_child() if chatting else nullcontext()
     with environment.ready(required, placement.owner), ctrl_c:
-        environment_check.refuse_damage(required.folder)
         make_writable_folder(ROOT / "outputs", placement.owner)
         variables = {**os.environ, **variables}
         code = run_as_owner(placement.owner, words, variables, lease.inherited)

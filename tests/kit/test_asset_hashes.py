@@ -67,7 +67,7 @@ def test_a_damaged_model_is_a_card(
         assets.glass()
     assert caught.value.code == 3
     assert name in caught.value.why
-    assert caught.value.fix == "invoke build --runtime venv"
+    assert caught.value.fix == "rm -r .lab-env && invoke build --runtime venv"
 
 
 def test_a_lab_on_a_damaged_model_ends_before_any_result(clone: Clone, copied_home: Path) -> None:

@@ -15,8 +15,6 @@ from common.cards import Card
 from launcher.environment import make as environment
 from launcher.environment import torch_source
 from launcher.environment.make import Environment
-from launcher.image.build import Step
-from launcher.run.file_owner import file_owner
 from tests.conftest import Clone, Running
 
 import pytest
@@ -45,13 +43,15 @@ for _ in range(2400):
     time.sleep(0.05)
 sys.exit("nobody said go")
 '''
+END = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('{}')"
 
 def steps(target):
     fails = [Step("A step that fails", [sys.executable, "-c", "import sys; sys.exit('it failed')"])]
     return [
         Step("A step that waits", [sys.executable, "-c", BEGIN, str(target.folder)]),
         *(fails if "fail" in sys.argv else []),
-        Step("", ["touch", str(target.home / "stack.json")]),
+        Step("", ["install", "-D", "/bin/true", str(target.python)]),
+        Step("", [sys.executable, "-c", END, str(target.home / "stack.json")]),
     ]
 
 environment.build_steps = steps
@@ -154,7 +154,7 @@ def test_a_killed_build_is_started_over(quick: Quick) -> None:
     quick.say("go")
     ended = quick.start().ended()
     assert ended.code == 0, ended
-    assert "An earlier build was interrupted" in ended.err
+    assert "The environment is incomplete or damaged" in ended.err
     assert not (half / "venv" / "half").exists()
 
 
@@ -204,32 +204,17 @@ def test_an_environment_in_use_is_not_removed(quick: Quick) -> None:
     assert user.ended().code == 0
 
 
-@pytest.mark.parametrize("damaged", [True, False])
-def test_a_reused_cache_is_checked_and_replaced_if_it_is_damaged(
-    tmp_path: Path, monkeypatch, damaged: bool
-) -> None:
-    """The environments share its files, so damage of one can be in it."""
-    target = Environment(tmp_path / "cpu-000000000000", "cpu")
-    cache = tmp_path / "cache"
-    checked: list[Path] = []
-
-    def find_damage(folder: Path, by_hash: bool) -> list[str]:
-        checked.append(folder)
-        return ["a file"] if damaged and by_hash else []
-
-    steps = [Step("", ["sh", "-c", f"mkdir -p {cache}; echo >> {tmp_path}/built"])]
-    monkeypatch.setattr(environment, "CACHE", cache)
-    monkeypatch.setattr(environment, "FOLDER", tmp_path)
-    monkeypatch.setattr(environment, "find_damage", find_damage)
-    monkeypatch.setattr(environment, "build_steps", lambda _: steps)
-    environment._create(target, file_owner())
-    assert checked == [], "new downloads were verified by their hashes"
-    (cache / "old").touch()
-    shutil.rmtree(target.folder)
-    environment._create(target, file_owner())
-    assert checked == [target.folder]
-    assert (cache / "old").exists() != damaged
-    assert len((tmp_path / "built").read_text()) == (3 if damaged else 2)
+@pytest.mark.parametrize("name", ["venv/bin/python", "home/stack.json"])
+def test_a_damaged_environment_is_made_again(quick: Quick, name: str) -> None:
+    quick.say("go")
+    assert quick.start().ended().code == 0
+    (folder,) = quick.folders
+    (folder / name).unlink()
+    (folder / name).write_text("{")
+    again = quick.start().ended()
+    assert again.code == 0, again
+    assert "The environment is incomplete or damaged" in again.err
+    assert again.out.startswith("ready True")
 
 
 def test_downloads_that_no_environment_shares_are_removed(tmp_path: Path, monkeypatch) -> None:
