@@ -1,11 +1,25 @@
 """Convert SmolLM2 from GGUF, and glassllm's model from numpy, to transformers and safetensors."""
 
-import functools
 import json
 import sys
 from pathlib import Path
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# The names of weights in a GGUF file, and transformers' names.
+NAMES = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "blk.": "model.layers.",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_output": "self_attn.o_proj",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
 
 
 def convert_smollm2(folder: Path, to: Path) -> None:
@@ -18,19 +32,39 @@ def convert_smollm2(folder: Path, to: Path) -> None:
     """
     import torch
     from tokenizers import pre_tokenizers
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.integrations.gguf.reader import read_gguf_metadata
 
-    _read_gguf_once()
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        gguf_file=GGUF,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.float32,
+    facts, _ = read_gguf_metadata(str(folder / GGUF))
+    heads = facts["llama.attention.head_count"]
+    width = facts["llama.embedding_length"]
+    config = LlamaConfig(
+        _model_name_or_path=facts["general.name"],
+        vocab_size=facts["llama.vocab_size"],
+        hidden_size=width,
+        intermediate_size=facts["llama.feed_forward_length"],
+        num_hidden_layers=facts["llama.block_count"],
+        num_attention_heads=heads,
+        num_key_value_heads=facts["llama.attention.head_count_kv"],
+        max_position_embeddings=facts["llama.context_length"],
+        rms_norm_eps=facts["llama.attention.layer_norm_rms_epsilon"],
+        rope_parameters={"rope_type": "default", "rope_theta": facts["llama.rope.freq_base"]},
+        tie_word_embeddings=True,
+        bos_token_id=facts["tokenizer.ggml.bos_token_id"],
+        eos_token_id=facts["tokenizer.ggml.eos_token_id"],
+        pad_token_id=facts["tokenizer.ggml.padding_token_id"],
+        unk_token_id=facts["tokenizer.ggml.unknown_token_id"],
+        quantization_config=None,
     )
-    model.config.quantization_config = None
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    model.load_state_dict(
+        _smollm2_weights(folder / GGUF, width // heads), strict=False, assign=True
+    )
+    model.tie_weights()
     model.half().save_pretrained(to)
     _open_in_float32(to)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, gguf_file=GGUF)
     # The file's pre-tokenizer "smollm" splits digits and then applies GPT-2's pattern. transformers
     # only applies the pattern, which gives other tokens for a number after several spaces.
     digits = pre_tokenizers.Digits(individual_digits=True)
@@ -40,24 +74,37 @@ def convert_smollm2(folder: Path, to: Path) -> None:
     _check_weights(model, to)
 
 
+def _smollm2_weights(file: Path, head_dim: int):
+    """Return the dequantized weights of a GGUF file, with transformers' names.
+
+    transformers itself opens a model of this architecture through gguf's reader, which takes 6 s
+    for the vocabulary.
+    """
+    from transformers.integrations.gguf.dequant import GGML_BLOCK, dequantize
+    from transformers.integrations.gguf.reader import GgufHeader, load_gguf_state_dict
+
+    header = GgufHeader.from_file(str(file))
+    stored = load_gguf_state_dict(header)
+    state = {}
+    for tensor in header.tensors:
+        weight = stored[tensor.name][...]
+        if tensor.ggml_type in GGML_BLOCK:
+            weight = dequantize(weight, tensor.ggml_type).reshape(tensor.shape)
+        name = tensor.name
+        if name.endswith(("attn_q.weight", "attn_k.weight")):
+            weight = _reorder(weight, head_dim)
+        for old, new in NAMES.items():
+            name = name.replace(old, new)
+        state[name] = weight
+    return state
+
+
 def _open_in_float32(folder: Path) -> None:
     """Let `from_pretrained` without a dtype give float32, whatever type the file has."""
     config = folder / "config.json"
     facts = json.loads(config.read_text(encoding="utf-8"))
     facts["dtype"] = "float32"
     config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-
-def _read_gguf_once() -> None:
-    """Let gguf keep what transformers asks it for again and again, 10 of 19 s in all.
-
-    transformers opens the file three times, and each time gguf spends 4 s on the vocabulary. It
-    also asks for the same table of names once for each module of the model.
-    """
-    import gguf
-
-    gguf.GGUFReader = functools.cache(gguf.GGUFReader)
-    gguf.get_tensor_name_map = functools.cache(gguf.get_tensor_name_map)
 
 
 def convert_glass(folder: Path, to: Path) -> None:
@@ -102,24 +149,25 @@ def convert_glass(folder: Path, to: Path) -> None:
     _check_weights(model, to)
 
 
-def _block(weights, source: str, target: str, head_dim: int):
-    """Return a block's weights with transformers' names and shapes, (out, in) for (in, out).
+def _reorder(weight, head_dim: int):
+    """Reorder the rows of a query or key projection within each head, for transformers.
 
-    glassllm's rotary embedding rotates coordinates 2i and 2i + 1 of a head, transformers' rotates
-    i and i + D/2. So this reorders the rows of q and k within each head.
+    The rotary embedding of GGUF and glassllm rotates coordinates 2i and 2i + 1 of a head,
+    transformers' rotates i and i + D/2.
     """
+    pairs = weight.unflatten(0, (-1, head_dim // 2, 2))  # (H, D/2, 2, C)
+    return pairs.transpose(1, 2).flatten(0, 2).contiguous()  # (H * D, C)
 
-    def reorder(weight):
-        pairs = weight.unflatten(0, (-1, head_dim // 2, 2))  # (H, D/2, 2, C)
-        return pairs.transpose(1, 2).flatten(0, 2).contiguous()  # (H * D, C)
 
+def _block(weights, source: str, target: str, head_dim: int):
+    """Return a block's weights with transformers' names and shapes, (out, in) for (in, out)."""
     names = {"attn.W_V": "self_attn.v", "attn.W_O": "self_attn.o"}
     names |= {"ffn.W1": "mlp.gate", "ffn.W3": "mlp.up", "ffn.W2": "mlp.down"}
     state = {}
     for old, new in names.items():
         state[f"{target}{new}_proj.weight"] = weights[source + old].T.contiguous()
     for old, new in (("attn.W_Q", "self_attn.q"), ("attn.W_K", "self_attn.k")):
-        state[f"{target}{new}_proj.weight"] = reorder(weights[source + old].T)
+        state[f"{target}{new}_proj.weight"] = _reorder(weights[source + old].T, head_dim)
     state[f"{target}input_layernorm.weight"] = weights[source + "norm1.gamma"]
     state[f"{target}post_attention_layernorm.weight"] = weights[source + "norm2.gamma"]
     return state

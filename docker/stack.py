@@ -1,17 +1,14 @@
 """Check that the requested torch is installed and works, then record the stack.
 
-python docker/stack.py LABS_HOME STACK TORCH_VERSION LOCK [BASE_IMAGE] writes LABS_HOME/stack.json,
-and without BASE_IMAGE, for an environment, LABS_HOME/files.json: the installed files with their
-sizes and hashes, by which the launcher finds damage.
+python docker/stack.py LABS_HOME STACK TORCH_VERSION LOCK [BASE_IMAGE] writes LABS_HOME/stack.json.
+Without BASE_IMAGE, for an environment, it also converts the models, in the process that has
+imported torch.
 """
 
-import base64
-import csv
 import hashlib
 import json
 import platform
 import sys
-import sysconfig
 from pathlib import Path
 
 import torch
@@ -33,25 +30,8 @@ def check(stack: str, version: str, in_image: bool) -> None:
         sys.exit(f"stack: torch {torch.__version__} can't multiply matrices")
 
 
-def installed_files(site: Path) -> dict[str, dict]:
-    """Return the files of each package below `site`, with the size and SHA-256 that pip recorded.
-
-    Byte-code has no hash there and is left out.
-    """
-    packages = {}
-    for record in sorted(site.glob("*.dist-info/RECORD")):
-        files = {}
-        for name, digest, size in csv.reader(record.read_text(encoding="utf-8").splitlines()):
-            algorithm, _, value = digest.partition("=")
-            if algorithm == "sha256" and size:
-                files[name] = [int(size), base64.urlsafe_b64decode(f"{value}=").hex()]
-        own = hashlib.sha256(record.read_bytes()).hexdigest()
-        packages[record.parent.name.removesuffix(".dist-info")] = {"record": own, "files": files}
-    return packages
-
-
 def main() -> None:
-    """Check torch and write stack.json."""
+    """Check torch, convert an environment's models, and write stack.json."""
     if len(sys.argv) not in (5, 6):
         sys.exit("usage: python docker/stack.py LABS_HOME STACK TORCH_VERSION LOCK [BASE_IMAGE]")
     home, stack, version, lock = sys.argv[1:5]
@@ -65,9 +45,9 @@ def main() -> None:
         "base": base,
     }
     if base is None:
-        site = Path(sysconfig.get_path("purelib"))
-        files = {"site": str(site), "packages": installed_files(site)}
-        Path(home, "files.json").write_text(json.dumps(files), encoding="utf-8")
+        import assets
+
+        assets.convert_all(Path(home, "assets"))
     text = json.dumps(record, indent=2) + "\n"
     Path(home, "stack.json").write_text(text, encoding="utf-8")
 

@@ -194,22 +194,19 @@ def build_steps(environment: Environment) -> list[Step]:
     """Return the steps that create an environment; the last one marks it as complete."""
     python = str(environment.python)
     lock = str(DOCKER_FOLDER / LOCK)
-    assets = str(DOCKER_FOLDER / "assets.py")
     stack = str(DOCKER_FOLDER / "stack.py")
     home = str(environment.home)
     version = torch_source.torch_version()
     installer = choose_installer(environment.folder / "venv", CACHE)
     if installer.why_pip:
         print_status(f"pip installs the packages, because {installer.why_pip}.")
-    convert = [python, assets, f"{home}/assets"]
     finish = [python, stack, home, environment.stack, version, lock]
     return [
         *installer.create(),
         installer.install_lock(),
         installer.install_torch(environment.stack, environment.gfx),
         Step("", [python, "-c", _ADD_CLONE_TO_PATH, str(ROOT)]),
-        Step("Two models, converted to safetensors", convert),
-        Step("A test of torch", finish),
+        Step("A test of torch, and two models converted to safetensors", finish),
     ]
 
 
