@@ -475,8 +475,7 @@ def manifest(
         if size not in ("", *SIZES):  # the labs would point to invoke lab
             refuse_value("--size", size, SIZES)
         command = lab_command.plan_run(labs, options, _after_dashes())
-        cluster = kubernetes_job.Cluster(image, claim)
-        kubernetes_job.write(command, stack, gpus, cluster)
+        kubernetes_job.write(command, stack, gpus, image, claim)
 
     _exit_with(write)
 

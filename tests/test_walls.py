@@ -62,7 +62,8 @@ def crossings(wall: set[str], *names: str) -> list[str]:
 
 
 def test_the_host_side_imports_neither_torch_nor_a_lab() -> None:
-    assert crossings(HEAVY | {"labs"}, "tasks.py", "common", "launcher") == []
+    heavy = HEAVY - {"jinja2"}  # the launcher writes manifests with it
+    assert crossings(heavy | {"labs"}, "tasks.py", "common", "launcher") == []
 
 
 def test_common_imports_nothing_of_ours() -> None:
