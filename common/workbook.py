@@ -3,11 +3,13 @@
 import os
 import time
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TextIO
 
+from common import classroom, sheets
 from common.cards import FAILED, WRONG_USAGE, Card
-from common.syllabus import Lesson
+from common.syllabus import Lesson, find
 from common.terminal import line
 
 FOLDER = Path("work")
@@ -106,6 +108,68 @@ def missing(lesson: Lesson) -> Card:
         f"invoke learn {lesson.name}",
         WRONG_USAGE,
     )
+
+
+def checkable(
+    lab: str, hint: str | None = None, solution: str | None = None, folder: Path = FOLDER
+) -> Lesson:
+    """Return the lab that a learner wants to check.
+
+    Args:
+        lab: its name, as typed.
+        hint: the exercise of --hint; "" for the current one, None without the option.
+        solution: the exercise of --solution, in the same way.
+        folder: the folder of the sheets.
+
+    Raises:
+        Card: if it isn't one lab with exercises and a sheet, if it has no such exercise, or if the
+            teacher has locked its solutions.
+    """
+    lesson = _one_lesson(lab)
+    _require_exercises(lesson)
+    if not sheet_of(lesson, folder).is_file():
+        raise missing(lesson)
+    _require_exercise(lesson, "--hint", hint)
+    _require_exercise(lesson, "--solution", solution)
+    _require_open_solutions(lesson, solution)
+    return lesson
+
+
+def _one_lesson(text: str) -> Lesson:
+    lessons = find(text)
+    if len(lessons) > 1:
+        why = f"{text} names {len(lessons)} labs."
+        raise Card("Sheets are checked one at a time.", why, "invoke check LLM06", WRONG_USAGE)
+    return lessons[0]
+
+
+def _require_exercises(lesson: Lesson) -> None:
+    if not sheets.exercises(lesson.source):
+        what = f"{lesson.name} has no exercises."
+        raise Card(what, "There is nothing to check.", f"invoke lab {lesson.name}", WRONG_USAGE)
+
+
+def _require_exercise(lesson: Lesson, flag: str, part: str | None) -> None:
+    exercises = sheets.exercises(lesson.source)
+    if part and part not in exercises:
+        why = f"It has {', '.join(exercises)}."
+        nearest = _nearest(part, list(exercises))
+        fix = f"invoke check {lesson.name} {flag} {nearest}".rstrip()
+        raise Card(f"{lesson.name} has no exercise {part!r}.", why, fix, WRONG_USAGE)
+
+
+def _require_open_solutions(lesson: Lesson, part: str | None) -> None:
+    if part is not None and classroom.solutions_locked(lesson.name):
+        fix = f"invoke check {lesson.name} --hint {part}".rstrip()
+        raise Card(f"The solutions of {lesson.name} are locked.", classroom.LATER, fix, FAILED)
+
+
+def _nearest(part: str, exercises: list[str]) -> str:
+    """Return the exercise that a misspelt name, or a method's name alone, means; else ""."""
+    names = {name.lower().rpartition(".")[2]: name for name in reversed(exercises)}
+    names |= {name.lower(): name for name in exercises}
+    near = get_close_matches(part.lower(), names, n=1)
+    return names[near[0]] if near else ""
 
 
 def _cannot_write(path: Path, why: str) -> Card:

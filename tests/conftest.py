@@ -94,13 +94,37 @@ import time
 from labs.kit import Lab, Run, assets
 
 lab = Lab("{name}")
-lab.argument("--word", default="none", help="an option of its own")
 
 {body}
 
 # %%
 if __name__ == "__main__":
     lab.main()
+"""
+
+
+# The __init__.py of a small lab, with more fields for more options.
+OPTIONS = """from dataclasses import dataclass
+from pathlib import Path
+
+from common.options import FILE, option
+
+
+@dataclass(frozen=True)
+class LessonOptions:
+    word: str = option("an option of its own", "none")
+{more}
+
+DeeperOptions = LessonOptions
+"""
+ANY_WORDS = """from dataclasses import dataclass
+
+from common.options import option
+
+
+@dataclass(frozen=True)
+class LessonOptions:
+    word: list[str] | None = option("any words", nargs="*")
 """
 
 
@@ -288,12 +312,13 @@ class Clone:
             folder.mkdir(parents=True, exist_ok=True)
 
     def bare_lab(self, body: str, name: str = "LLM91") -> str:
-        """Write a lab whose run() has this body; it needs only Python."""
-        return self._write(name, BARE.format(name=name, body=indent(body)))
+        """Write a lab whose run() has this body and --word any words; it needs only Python."""
+        return self._write(name, BARE.format(name=name, body=indent(body)), ANY_WORDS)
 
-    def kit_lab(self, body: str, name: str = "LLM90", checks: str = "") -> str:
-        """Write a small lab of the kit with this body and these checks."""
-        self._write(name, KIT.format(name=name, body=body.strip("\n")))
+    def kit_lab(self, body: str, name: str = "LLM90", checks: str = "", options: str = "") -> str:
+        """Write a small lab of the kit with this body, these checks and these more options."""
+        more = indent(options).replace(" " * 8, " " * 4)
+        self._write(name, KIT.format(name=name, body=body.strip("\n")), OPTIONS.format(more=more))
         (self.lab_folder(name) / "checks.py").write_text(NO_CHECKS + checks)
         return name
 
@@ -307,10 +332,10 @@ class Clone:
         """Return the folder of a small lab."""
         return self.path / "labs" / f"{name.lower()}_small"
 
-    def _write(self, name: str, source: str) -> str:
+    def _write(self, name: str, source: str, package: str) -> str:
         folder = self.lab_folder(name)
         folder.mkdir(exist_ok=True)
-        (folder / "__init__.py").write_text("")
+        (folder / "__init__.py").write_text(package)
         (folder / "lesson.py").write_text(source, encoding="utf-8")
         return name
 

@@ -1,9 +1,9 @@
 """The rules of the labs' imports: no circle, nothing climbs, and the kit knows no lab."""
 
-import ast
 import re
 from pathlib import Path
 
+from common.parts import imported_at_first_use
 from tests.import_graph import ROOT, circles, graph, imports, modules
 
 # From the bottom to the top: a module imports only what stands on its own level or below.
@@ -95,10 +95,8 @@ def test_nothing_looks_into_a_function_s_globals() -> None:
 
 
 def exports(lab: str) -> set[str]:
-    """The names that a lab's __init__.py imports under their own names."""
-    tree = ast.parse((ROOT / "labs" / lab / "__init__.py").read_text(encoding="utf-8"))
-    statements = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    return {alias.asname or "" for node in statements for alias in node.names}
+    """The names that a lab's __init__.py imports at their first use."""
+    return set(imported_at_first_use(f"labs.{lab}"))
 
 
 def test_a_lab_imports_only_what_earlier_labs_export() -> None:

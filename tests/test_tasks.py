@@ -19,7 +19,7 @@ PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 DOCUMENTATION = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 LESSON = (ROOT / "labs" / "llm06_attention" / "lesson.py").read_text(encoding="utf-8")
 EXPERIMENTS = re.findall(r"^@lab\.experiment.*\n(?:@.*\n)*def (\w+)\(", LESSON, re.MULTILINE)
-AWKWARD = ["--x", "a 'b' \"c\"", "$HOME", "*", "", "--help", "é", "a\\b"]
+AWKWARD = ["--word", "a 'b' \"c\"", "$HOME", "*", "", "é", "a\\b"]
 
 
 def invoke(*words: str) -> subprocess.CompletedProcess[str]:

@@ -125,15 +125,17 @@ class Refuse:
             raise ImportError('the command line imported ' + name)
 sys.meta_path.insert(0, Refuse())
 sys.path.insert(0, os.getcwd())
+from common import workbook
 from labs.cli.main import main
 assert main(['--list']) == 0
 assert main(['LLM06', '--list']) == 0
-assert main(['LLM06', '--only', 'two_layers_learn_recall', '--plan']) == 0
-assert main(['all+', '--plan']) == 0
+from launcher.run import lab_command
+assert lab_command.plan_run('LLM06', {{'only': 'two_layers_learn_recall'}}, []).labs == ('LLM06',)
+assert len(lab_command.plan_run('all+', {{}}, []).labs) == 22
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     assert main(['learn', 'LLM06']) == 0
-    assert main(['check', 'LLM06', '--plan']) == 0
+    assert workbook.checkable('LLM06').name == 'LLM06'
     assert main(['progress']) == 0
 """
     assert "LLM06" in run(code)

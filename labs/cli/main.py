@@ -1,18 +1,15 @@
 """`python -m labs`: run one lab, or several one after the other, and end in one table."""
 
 import argparse
-import json
 import sys
 from importlib import import_module
-from typing import Any
 
-from common import lab_options
-from common.cards import INTERRUPTED, WRONG_USAGE, Card
+from common.cards import INTERRUPTED, Card
+from common.lab_options import require_one_lab
 from common.options import Parser, common_parser, settings_from
-from common.source import experiments, require_experiment
-from common.syllabus import LABS, Lesson, find, lessons
+from common.source import experiments
+from common.syllabus import Lesson, find, lessons
 from common.terminal import screen
-from common.workbook import sheet_of
 from labs.cli import run_several
 
 from rich.table import Table
@@ -51,24 +48,15 @@ def _main(arguments: list[str]) -> int:
     if arguments and arguments[0] in VERBS:
         return import_module(VERBS[arguments[0]]).main(arguments[1:])
     parsed, own_words = _parse(arguments)
-    names: str | None = parsed.labs
-    listing: bool = parsed.list
-    planning: bool = parsed.plan
-    for name in ("labs", "list", "plan"):
-        delattr(parsed, name)
     settings = settings_from(parsed)
-    if not names and not planning:
+    if not parsed.labs:
         print_syllabus()
         return 0
-    chosen = find(names or "")
-    if listing:
+    chosen = find(parsed.labs)
+    if parsed.list:
         print_experiments(chosen)
         return 0
-    _check_only(chosen, settings.only)
-    if planning:
-        lab_options.check(chosen, own_words, settings)
-        print(json.dumps(_plan(chosen)))
-        return 0
+    require_one_lab(chosen, settings.only)
     if len(chosen) > 1:
         return run_several.run(chosen, settings, own_words)
     return run_several.load(chosen[0]).run(own_words, settings)
@@ -87,39 +75,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--list", action="store_true", help="list the labs; with a lab: list its experiments"
     )
-    parser.add_argument(
-        "--plan", action="store_true", help="check the options and print the labs as JSON"
-    )
     return parser
-
-
-def _plan(chosen: list[Lesson]) -> dict[str, list[Any]]:
-    """Return the labs' names, files and sheets as paths in the clone, first experiments, options.
-
-    The options of a lab are null if they can't be read without it.
-    """
-    return {
-        "labs": [lesson.name for lesson in chosen],
-        "files": [str(lesson.path.relative_to(LABS.parent)) for lesson in chosen],
-        "sheets": [str(sheet_of(lesson)) for lesson in chosen],
-        "first_experiments": [next(iter(experiments(lesson.source)), "") for lesson in chosen],
-        "options": [lab_options.flags_of(lesson) for lesson in chosen],
-    }
-
-
-def _check_only(chosen: list[Lesson], name: str | None) -> None:
-    """Check that --only names an experiment of the one lab that was chosen.
-
-    Raises:
-        Card: if it doesn't.
-    """
-    if name is None:
-        return
-    if len(chosen) > 1:
-        why = f"{len(chosen)} labs were named, and --only runs one experiment of one lab."
-        fix = f"invoke lab {chosen[0].name} --only {name}"
-        raise Card("--only needs one lab.", why, fix, WRONG_USAGE)
-    require_experiment(chosen[0].name, chosen[0].source, name)
 
 
 def print_syllabus() -> None:

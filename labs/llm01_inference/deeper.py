@@ -39,7 +39,6 @@ from torch import Tensor
 from transformers import DynamicCache
 
 lab = Lab("LLM01+")
-lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
 lab.before_run(assets.check_model)
 
 # %% [markdown]

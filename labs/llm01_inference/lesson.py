@@ -23,7 +23,7 @@ from labs.llm01_inference import cuts, figures, forms, view_data
 from labs.llm01_inference.cuts import min_p, top_k
 from labs.llm01_inference.figures import show
 from labs.llm01_inference.model_files import called, compare_with_files, sizes_of_files
-from labs.llm01_inference.questions import EXAMPLES, all_items, built_in, prompts_file
+from labs.llm01_inference.questions import EXAMPLES, all_items, built_in, check_prompts
 from labs.llm01_inference.replies import library_text, stream
 from labs.llm01_inference.uncertainty import errors_of_shares, rounding, unlike, verdict
 
@@ -32,9 +32,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 lab = Lab("LLM01")
-lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
-lab.argument("--prompts", type=prompts_file, metavar="FILE", help="questions as JSONL or CSV")
 lab.before_run(assets.check_model)
+lab.before_run(check_prompts)
 SURE = "Once upon a time"
 UNSURE = "My favourite thing about the sea is"
 FACT = "The capital of France is"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
+from common.options import Settings
 
 EXAMPLES = 4  # the first questions are the examples of few-shot prompts
 FEWEST = EXAMPLES + 4
@@ -101,15 +102,13 @@ def all_items(path: Path | None) -> list[Item]:
     return built_in() if path is None else read(path)
 
 
-def prompts_file(text: str) -> Path:
-    """Parse the option --prompts: the path of a file that can be read.
+def check_prompts(settings: Settings) -> None:
+    """Check that the file of --prompts can be read, before the lab starts.
 
     Raises:
         Card: if it can't.
     """
-    path = Path(text)
-    read(path)
-    return path
+    all_items(settings.own.prompts)
 
 
 def read(path: Path) -> list[Item]:

@@ -46,7 +46,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 lab = Lab("LLM05a+")
-lab.argument("--tune", action="store_true", help="search the learning rates at tiny, too")
 DOUBLE = torch.float64
 Norm = Callable[..., Tensor]
 

@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 lab = Lab("LLM05a")
-lab.argument("--steps", type=int, help="train this many steps in section 6")
 DOUBLE = torch.float64
 
 # %% [markdown]

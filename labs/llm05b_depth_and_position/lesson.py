@@ -25,7 +25,6 @@ import torch
 from torch import Tensor, nn
 
 lab = Lab("LLM05b", product=(128, 32))
-lab.argument("--tune", action="store_true", help="search the rates of section 8 at tiny, too")
 DOUBLE = torch.float64
 PLACEMENTS = ("Post-LN", "Pre-LN")
 FFN_ADDS = 0.2329  # to the stream's mean square: section 2 derives it

@@ -43,7 +43,6 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.utils.hooks import RemovableHandle
 
 lab = Lab("LLM06+")
-lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
 lab.before_run(assets.check_model)
 
 # %% [markdown]

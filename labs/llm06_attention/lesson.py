@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 lab = Lab("LLM06")
-lab.argument("--model", help="a Llama-like model instead of SmolLM2: a folder, or a hub id")
 lab.before_run(assets.check_model)
 
 # %% [markdown]

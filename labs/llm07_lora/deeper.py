@@ -30,7 +30,6 @@ from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from torch import Tensor, nn
 
 lab = Lab("LLM07+", product=(256, 32))  # glass trains most: 4 rows of 64; A and B are thin
-lab.argument("--model", help="a Llama-like chat model instead of SmolLM2: a folder, or a hub id")
 lab.before_run(assets.check_model)
 
 # %% [markdown]

@@ -26,7 +26,6 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 lab = Lab("LLM07", product=(128, 32))  # glass trains most: 128 tokens; A and B are thin
-lab.argument("--model", help="a Llama-like chat model instead of SmolLM2: a folder, or a hub id")
 lab.before_run(assets.check_model)
 
 # %% [markdown]

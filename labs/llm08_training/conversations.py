@@ -250,11 +250,6 @@ def requested(settings: Settings, refuse: Refuse | None = None) -> Conversations
     return data
 
 
-def names_of(text: str) -> tuple[str, ...]:
-    """Parse the option --columns: the names of the request and of the response."""
-    return tuple(name.strip() for name in text.split(","))
-
-
 def check_first_rows(settings: Settings) -> None:
     """Read the first rows of --dataset, so that a problem is reported before the lab starts.
 

@@ -49,7 +49,6 @@ import torch
 from torch import Tensor
 
 lab = Lab("LLM08+")
-lab.argument("--model", help="a chat model instead of SmolLM2: a folder, or a hub id")
 lab.before_run(assets.check_model)
 
 # %% [markdown]

@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 lab = Lab("LLM08")
-own_data.declare_options(lab)
+lab.before_run(reading.check_first_rows)
+lab.before_run(assets.check_model)
 IGNORED = -100  # the label that cross_entropy ignores
 LEAKED = "split at random: share of test rows that are in training"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cards import WRONG_USAGE, Card
-from labs.kit import Checkpoints, Lab, Run, assets, keep_memory
+from labs.kit import Checkpoints, Run, assets, keep_memory
 from labs.kit.run.processes import is_main, stop_all
 from labs.llm08_training import conversations, figures, word_tasks
 from labs.llm08_training.precision import train_last_blocks
@@ -30,46 +30,7 @@ TESTED = 32  # rows for the test
 SHOWN = 8  # test rows whose responses are shown
 WRITTEN = 48  # tokens of a shown response to own data, at most
 WRITTEN_TASKS = 24  # the same for the word tasks, whose longest response has about 12
-OPTIONS: dict[str, Any] = {  # with their defaults
-    "dataset": None,
-    "columns": None,
-    "bad_rows": "stop",
-    "steps": None,
-    "max_length": None,
-    "model": None,
-}
 SMALLEST_LENGTH = 16  # tokens; a template alone has about as many
-
-
-def positive(text: str) -> int:
-    """Parse an option that is a positive number.
-
-    Raises:
-        Card: for anything else.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        why = f"{text!r:.40} isn't a whole number of at least 1."
-        raise Card("That isn't a number of steps or tokens.", why, "--steps 200", WRONG_USAGE)
-    return int(text)
-
-
-def declare_options(lab: Lab) -> None:
-    """Declare the options of the lab that trains on rows of any source."""
-    lab.argument("--dataset", help="a JSONL, CSV or Parquet file, a folder of them, or a hub id")
-    lab.argument(
-        "--columns",
-        type=conversations.names_of,
-        metavar="REQUEST,RESPONSE",
-        help="the columns of the request and the response, if they have unusual names",
-    )
-    lab.argument(
-        "--bad-rows", choices=("stop", "skip"), default=OPTIONS["bad_rows"], help="default: stop"
-    )
-    lab.argument("--steps", type=positive, help="training steps; default: all rows once")
-    lab.argument("--max-length", type=positive, help="tokens at which a row is cut; default: 256")
-    lab.argument("--model", help="a chat model instead of SmolLM2: a folder, or a hub id")
-    lab.before_run(conversations.check_first_rows)
-    lab.before_run(assets.check_model)
 
 
 @dataclass
@@ -260,7 +221,7 @@ def train_smollm2(run: Run, parts: Parts) -> str:
         facts = {"rows": len(training), "used": min(len(training), how.steps * how.batch)}
         facts |= {"cut": rows.cut, "length": length, "steps": how.steps, "batch": how.batch}
         facts |= {"before": before, "after": after, "tests": len(test), "most": most}
-        folder = save(run, done.model, words, answers, OPTIONS, **facts)
+        folder = save(run, done.model, words, answers, **facts)
         run.say(f"The model is in {folder}. Talk to it: invoke chat {folder}")
     limit = ""
     if own and is_right < len(table):

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +48,6 @@ def save(
     model: Any,
     words: Any,
     answers: Sequence[Answer],
-    defaults: Mapping[str, Any],
     **facts: Any,
 ) -> Path:
     """Save a model in bf16, its tokenizer and its card.
@@ -58,7 +57,6 @@ def save(
         model: the trained model.
         words: its tokenizer.
         answers: to the test rows that the card shows.
-        defaults: the default of each option of the lab.
         facts: other numbers in the card.
 
     Returns:
@@ -73,7 +71,7 @@ def save(
         **_origin(run.options.model),
         "name": " ".join(Path(run.options.dataset).name.split()),
         "date": time.strftime("%Y-%m-%d"),
-        "command": _command(run, defaults),
+        "command": _command(run),
         "versions": ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers")),
         "samples": "\n".join(_row(answer) for answer in answers),
         "request": repr(answers[0].request),
@@ -105,9 +103,9 @@ def _origin(model: str | None) -> dict[str, str]:
     }
 
 
-def _command(run: Run, defaults: Mapping[str, Any]) -> str:
+def _command(run: Run) -> str:
     lab = run.lesson.name if run.lesson else "LLM08"
-    return repeat.command(lab, run.current.name, run.settings, defaults)
+    return repeat.command(lab, run.current.name, run.settings)
 
 
 def _row(answer: Answer) -> str:

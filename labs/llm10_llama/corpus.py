@@ -1,6 +1,5 @@
 """A text as token ids, in bounded memory; its tokenizer; and n-gram baselines for its loss."""
 
-import argparse
 import hashlib
 import math
 import re
@@ -32,17 +31,9 @@ from transformers import PreTrainedTokenizerFast
 
 END = "<|endoftext|>"
 PLAYS = "Shakespeare's plays"
-MAX_MERGES = 2**16 - 257  # ids have 16 bits
 MERGES_FROM = 1_000_000  # bytes at the beginning of a text, from which merges are learned
 COUNTED = 10_000_000  # tokens at the beginning of a text, in which n-grams are counted
 CHUNK = 2**20  # bytes or tokens that are in memory at once
-
-
-def merge_count(text: str) -> int:
-    """Parse the option --merges: the number of merges of a BPE."""
-    if not text.isdecimal() or int(text) > MAX_MERGES:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to {MAX_MERGES:,}")
-    return int(text)
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ from labs.llm10_llama.ladder import corpus, looked_at, nats
 from labs.llm10_llama.lesson import PARTS, Llama, generate
 from labs.llm10_llama.memory import cost, step_of, times_as_fast
 from labs.llm10_llama.muon import COEFFICIENTS, orthogonal
-from labs.llm10_llama.options import declare_options
 from labs.llm10_llama.parts import Config, parameters, random_tokens
 from labs.llm10_llama.products import convolve
+from labs.llm10_llama.text_file import check_corpus
 from labs.llm10_llama.training import Recipe, train, trained
 from labs.llm10_llama.transformer_costs import (
     GPT2,
@@ -56,7 +56,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 lab = Lab("LLM10+")
-declare_options(lab)
+lab.before_run(assets.check_model)
+lab.before_run(check_corpus)
 
 # %% [markdown]
 # ## 1. Five planted bugs

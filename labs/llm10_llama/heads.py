@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 from labs.kit import Run
-from labs.llm06_attention import attention_view
+from labs.llm06_attention import view as attention_view
 from labs.llm10_llama.conversion import to_transformers
 from labs.llm10_llama.corpus import tokenizer_of
 from labs.llm10_llama.ladder import corpus, judged_on

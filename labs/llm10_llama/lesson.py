@@ -23,9 +23,9 @@ from labs.llm04_tokenization import BPE
 from labs.llm10_llama import figures, parts, probes, samples, training_figures
 from labs.llm10_llama.conversion import as_they_are, from_transformers, renamed, to_transformers
 from labs.llm10_llama.ladder import RUNGS, beside, beside_nanogpt, corpus, judged_on, nats, rungs
-from labs.llm10_llama.options import declare_options
 from labs.llm10_llama.parts import Config, choose, mix, padded_mask, parameters, random_tokens
 from labs.llm10_llama.publishing import facts, save
+from labs.llm10_llama.text_file import check_corpus
 from labs.llm10_llama.training import Parts, require_below, sizes, trained
 from labs.shared.small_gpt import lr_at
 
@@ -36,7 +36,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 lab = Lab("LLM10")
-declare_options(lab)
+lab.before_run(assets.check_model)
+lab.before_run(check_corpus)
 logging.disable_progress_bar()
 
 # %% [markdown]

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-from labs.llm01_inference import draw, top_p
+from labs.llm01_inference import sample as draw
+from labs.llm01_inference import top_p
 from labs.llm05a_normalization import RMSNorm, SwiGLU
 from labs.llm06_attention import causal_mask
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.cards import VISIBLE_FOLDERS, WRONG_USAGE, Card
+from common.options import Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,15 +25,14 @@ class TextFile:
     sha256: str
 
 
-def corpus_path(text: str) -> Path:
-    """Parse the option --corpus: the path of a text that can be opened.
+def check_corpus(settings: Settings) -> None:
+    """Check that the text of --corpus can be opened, before the lab starts.
 
     Raises:
         Card: if it can't.
     """
-    path = Path(text)
-    text_file(path)
-    return path
+    if settings.own.corpus is not None:
+        text_file(settings.own.corpus)
 
 
 def text_file(path: Path) -> TextFile:

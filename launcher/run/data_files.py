@@ -11,11 +11,12 @@ from pathlib import Path
 from shlex import quote
 
 from common.cards import WRONG_USAGE, Card
+from common.lab_options import file_flags
+from common.syllabus import find
 from launcher import ROOT
 from launcher.engine.container_spec import Bind
 from launcher.run.lab_command import LabCommand
 
-OPTIONS = ("--prompts", "--dataset", "--corpus")  # of LLM01, LLM08 and LLM10
 INSIDE = Path("/lab")  # where a container's lab starts
 
 
@@ -29,7 +30,7 @@ def refuse_missing(command: LabCommand, binds: Sequence[Bind] | None = None) -> 
     Raises:
         Card: If there is one.
     """
-    for option, name in _named(command.lab_options):
+    for option, name in _named(command):
         seen = ROOT / name if binds is None else _behind(INSIDE / name, binds)
         if seen is not None and seen.exists():
             if not os.access(seen, os.R_OK):
@@ -39,11 +40,14 @@ def refuse_missing(command: LabCommand, binds: Sequence[Bind] | None = None) -> 
             raise _missing(option, name, binds is not None)
 
 
-def _named(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _named(command: LabCommand) -> Iterator[tuple[str, str]]:
     """Yield each option that names a file, and the name."""
-    for word, following in pairwise([*words, ""]):
+    if not command.lab_options:
+        return
+    flags = file_flags(find(",".join(command.labs)))
+    for word, following in pairwise([*command.lab_options, ""]):
         option, equals, value = word.partition("=")
-        if option in OPTIONS and (value or following):
+        if option in flags and (value or following):
             yield option, value if equals else following
 
 

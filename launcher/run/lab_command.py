@@ -1,14 +1,18 @@
-"""The command line of `python -m labs`, which checks it before the launcher builds anything."""
+"""The command line of `python -m labs`, checked before the launcher builds anything."""
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from common.processes import capture, child_process
+from common import workbook
+from common.cards import Card
+from common.lab_options import check, parser_of, require_one_lab
+from common.options import common_parser, settings_from
+from common.processes import child_process
+from common.source import experiments
+from common.syllabus import find
 from launcher import ROOT
 
 
@@ -73,44 +77,57 @@ def plan_run(labs: str, options: Mapping[str, Any], lab_options: Sequence[str]) 
         lab_options: The words after `--`.
 
     Raises:
-        SystemExit: If the labs refuse the command; they print a card. Or if the options after `--`
-            ask for help; they have printed it.
+        Card: If there is no such lab, experiment or option.
+        SystemExit: If the options after `--` ask for help; it has been printed.
     """
     words = _option_words(options)
-    after = ["--", *lab_options] if lab_options else []
-    names = _plan([labs, *words, "--plan", *after])
-    return LabCommand(names, tuple(words), tuple(lab_options))
+    own_words = list(lab_options)
+    settings = settings_from(common_parser("invoke lab").parse_args(words))
+    chosen = find(labs)
+    require_one_lab(chosen, settings.only)
+    check(chosen, own_words, settings)
+    return LabCommand(tuple(lesson.name for lesson in chosen), tuple(words), tuple(own_words))
 
 
 def plan_check(lab: str, options: Mapping[str, Any]) -> LabCommand:
     """Check the command that checks a learner's sheet.
 
     Raises:
-        SystemExit: If the labs refuse the command; they print a card.
+        Card: If there is no such lab, sheet or exercise.
     """
-    words = _option_words(options)
-    names = _plan(["check", lab, *words, "--plan"])
-    return LabCommand(names, tuple(words), verb="check")
+    hint, solution = (
+        "" if value is True else value or None  # True: the option without an exercise's name
+        for value in (options.get("hint"), options.get("solution"))
+    )
+    lesson = workbook.checkable(lab, hint, solution, ROOT / workbook.FOLDER)
+    return LabCommand((lesson.name,), tuple(_option_words(options)), verb="check")
 
 
 def find_files(labs: str) -> list[LabFiles]:
     """Return the files of the labs that the user names.
 
     Raises:
-        SystemExit: If there is no such lab; the labs print a card.
+        Card: If there is no such lab.
     """
-    plan = _plan_labs([labs, "--plan"])
-    columns = (plan["labs"], plan["files"], plan["sheets"], plan["first_experiments"])
-    return [LabFiles(*row) for row in zip(*columns, strict=True)]
+    return [
+        LabFiles(
+            lesson.name,
+            str(lesson.path.relative_to(ROOT)),
+            str(workbook.sheet_of(lesson)),
+            next(iter(experiments(lesson.source)), ""),
+        )
+        for lesson in find(labs)
+    ]
 
 
 def flags_of(labs: str) -> set[str] | None:
-    """Return the options that one of these labs parses; None if the labs don't list them."""
-    result = capture(labs_command([labs, "--plan"]), cwd=ROOT, stderr=subprocess.DEVNULL)
-    if result.returncode != 0:
+    """Return the options that one of these labs parses; None if there is no such lab."""
+    try:
+        chosen = find(labs)
+    except Card:
         return None
-    flags: list[list[str] | None] = json.loads(result.stdout)["options"]
-    return None if None in flags else {flag for ones in flags for flag in ones or ()}
+    flags = {flag for lesson in chosen for flag in parser_of(lesson).flags}
+    return {flag for flag in flags if flag.startswith("--")}
 
 
 def labs_command(words: Sequence[str], python: str = sys.executable) -> list[str]:
@@ -133,17 +150,3 @@ def _option_words(options: Mapping[str, Any]) -> list[str]:
         if value and value is not True:
             words.append(str(value))
     return words
-
-
-def _plan(words: list[str]) -> tuple[str, ...]:
-    return tuple(_plan_labs(words)["labs"])
-
-
-def _plan_labs(words: list[str]) -> dict[str, list[str]]:
-    result = capture(labs_command(words), cwd=ROOT)
-    if result.returncode != 0:
-        raise SystemExit(result.returncode)
-    if not result.stdout.startswith("{"):  # the help of a lab, in place of a plan
-        print(result.stdout, end="")
-        raise SystemExit(0)
-    return json.loads(result.stdout)

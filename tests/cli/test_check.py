@@ -367,11 +367,3 @@ def test_several_labs_are_not_checked_at_once(deeper: Clone) -> None:
     ended = deeper.labs("check", "all+")
     assert ended.code == 2, ended
     assert "all+ names 2 labs." in ended.err
-
-
-def test_the_plan_of_a_check_names_its_lab_and_checks_nothing(deeper: Clone) -> None:
-    assert deeper.labs("learn", "LLM90+").code == 0
-    ended = deeper.labs("check", "90+", "--plan")
-    assert ended.code == 0, ended
-    assert json.loads(ended.out) == {"labs": ["LLM90+"]}
-    assert not (deeper.path / "work" / "progress").exists()

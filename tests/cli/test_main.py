@@ -10,9 +10,12 @@ from tests.small_lab import CHECKS, LAB
 
 import pytest
 
-# Writes a line for each call of an option's type function and of a hook.
-RECORDS = '''
-from labs.kit import Card
+# Write a line for each call of an option's type function and of a hook.
+DECLARES = """
+import os
+from dataclasses import dataclass
+
+from common.options import option
 
 
 def record(event):
@@ -25,7 +28,14 @@ def corpus(text):
     return text.upper()
 
 
-lab.argument("--corpus", type=corpus, default="plays", help="the text to train on")
+@dataclass(frozen=True)
+class LessonOptions:
+    word: str = option("an option of its own", "none")
+    corpus: str = option("the text to train on", "plays", type=corpus)
+"""
+RECORDS = '''
+from labs.kit import Card
+from labs.{name}_small import record
 
 
 def require_corpus(settings):
@@ -58,8 +68,14 @@ def closing(results):
 @pytest.fixture
 def recording(clone: Clone) -> Clone:
     """A clone with a lab, LLM90, that records its parsing and its hooks."""
-    clone.kit_lab(RECORDS)
+    recording_lab(clone)
     return clone
+
+
+def recording_lab(clone: Clone, name: str = "LLM90", more: str = "", checks: str = "") -> None:
+    """Write a lab that records the parsing of its options and its hooks."""
+    clone.kit_lab(RECORDS.replace("{name}", name.lower()) + more, name, checks)
+    (clone.lab_folder(name) / "__init__.py").write_text(DECLARES)
 
 
 def events(clone: Clone, name: str = "events.txt") -> list[str]:
@@ -112,7 +128,6 @@ def test_list_takes_several_labs(deeper: Clone) -> None:
 def test_list_needs_no_torch(deeper: Clone) -> None:
     (deeper.path / "torch.py").write_text("raise ImportError('no torch here')\n")
     assert deeper.labs("all+", "--list").code == 0
-    assert deeper.labs("LLM90+", "--plan").code == 0
 
 
 def test_only_runs_one_experiment_without_parts_and_closing(recording: Clone) -> None:
@@ -128,11 +143,8 @@ def test_only_runs_one_experiment_without_parts_and_closing(recording: Clone) ->
     assert "It is held and held." in full.out
 
 
-@pytest.mark.parametrize("plan", [(), ("--plan",)])
-def test_only_with_an_unknown_name_is_a_card_with_the_nearest_names(
-    recording: Clone, plan: tuple[str, ...]
-) -> None:
-    ended = recording.labs("LLM90", "--only", "sec", *plan)
+def test_only_with_an_unknown_name_is_a_card_with_the_nearest_names(recording: Clone) -> None:
+    ended = recording.labs("LLM90", "--only", "sec")
     assert ended.code == 2, ended
     assert "what: LLM90 has no experiment 'sec'." in ended.err
     assert "why: Nearest: second." in ended.err
@@ -155,40 +167,9 @@ def test_only_in_the_lab_s_own_words_is_checked_too(recording: Clone) -> None:
     assert not recording.outputs.exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "labs"),
-    [
-        (("90+",), ["LLM90+"]),
-        (("all",), ["LLM90"]),
-        (("all+",), ["LLM90", "LLM90+"]),
-        (("90+,LLM90", "--seed", "7"), ["LLM90+", "LLM90"]),
-        (("LLM90", "--only", "counting_adds"), ["LLM90"]),
-        (("LLM90+", "--only", "seven_times_six", "--word", "x"), ["LLM90+"]),
-    ],
-)
-def test_the_plan_is_the_labs_as_json(
-    deeper: Clone, words: tuple[str, ...], labs: list[str]
-) -> None:
-    ended = deeper.labs(*words, "--plan")
-    assert ended.code == 0, ended
-    parts = ["deeper" if lab.endswith("+") else "lesson" for lab in labs]
-    sheets = {"lesson": "work/llm90_small.py", "deeper": "work/llm90_small_deeper.py"}
-    experiments = {"lesson": "counting_adds", "deeper": "seven_times_six"}
-    plan = json.loads(ended.out)
-    options = plan.pop("options")
-    assert len(options) == len(labs) and all("--word" in flags for flags in options)
-    assert plan == {
-        "labs": labs,
-        "files": [f"labs/llm90_small/{part}.py" for part in parts],
-        "sheets": [sheets[part] for part in parts],
-        "first_experiments": [experiments[part] for part in parts],
-    }
-    assert not deeper.outputs.exists()
-
-
-@pytest.mark.parametrize("words", [(), ("LLM17",), ("90", "--size", "huge"), ("90", "--seed=-1")])
-def test_a_plan_of_a_wrong_command_line_is_a_card(school: Clone, words: tuple[str, ...]) -> None:
-    ended = school.labs(*words, "--plan")
+@pytest.mark.parametrize("words", [("LLM17",), ("90", "--size", "huge"), ("90", "--seed=-1")])
+def test_a_wrong_command_line_is_a_card(school: Clone, words: tuple[str, ...]) -> None:
+    ended = school.labs(*words)
     assert ended.code == 2, ended
     assert ended.err.startswith("what: ")
     assert ended.out == ""
@@ -218,7 +199,7 @@ def test_of_two_processes_each_gets_the_options_that_were_parsed_once(recording:
 
 
 def test_each_of_several_labs_parses_its_options_once(recording: Clone) -> None:
-    recording.kit_lab(RECORDS, "LLM91")
+    recording_lab(recording, "LLM91")
     ended = recording.labs("90,91", "--corpus", "plays", "--seed", "3")
     assert ended.code == 0, ended
     assert events(recording) == ["parse plays alone", "hook PLAYS None alone"] * 2
@@ -228,7 +209,7 @@ def test_each_of_several_labs_parses_its_options_once(recording: Clone) -> None:
 def test_with_a_sheet_both_processes_parse_the_options_and_one_calls_the_hooks(
     school: Clone,
 ) -> None:
-    school.kit_lab(RECORDS + LAB, checks=CHECKS)
+    recording_lab(school, more=LAB, checks=CHECKS)
     assert school.labs("learn", "LLM90").code == 0
     assert events(school) == []
     school.outputs.mkdir()
@@ -294,7 +275,7 @@ def test_the_help_of_the_command_shows_shared_options_and_where_own_ones_are(
 ) -> None:
     ended = recording.labs("--help")
     assert ended.code == 0, ended
-    for option in ("--seed", "--size", "--only", "--processes", "--list", "--plan"):
+    for option in ("--seed", "--size", "--only", "--processes", "--list"):
         assert option in ended.out
     assert "--corpus" not in ended.out
     assert "-- --help" in " ".join(ended.out.split())

@@ -13,9 +13,8 @@ from tests.conftest import Clone
 
 import pytest
 
+HUB_ID = 'model: str | None = option("a hub id")'
 MODEL = '''
-lab.argument("--model", help="a hub id")
-
 @lab.experiment
 def opens(run: Run):
     """A model is opened."""
@@ -24,7 +23,7 @@ def opens(run: Run):
 
 
 def test_a_hub_id_without_online_is_a_card(clone: Clone) -> None:
-    ended = clone.labs(clone.kit_lab(MODEL), "--model", "owner/model")
+    ended = clone.labs(clone.kit_lab(MODEL, options=HUB_ID), "--model", "owner/model")
     assert ended.code == 2, ended
     assert "what: There is no folder owner/model, and the hub is off." in ended.err
     assert "--online" in ended.err
@@ -39,7 +38,7 @@ def test_a_missing_folder_of_a_model_is_not_taken_for_a_hub_id() -> None:
 
 
 def test_without_a_network_the_card_names_the_embedded_model(clone: Clone) -> None:
-    words = (clone.kit_lab(MODEL), "--model", "owner/model", "--online")
+    words = (clone.kit_lab(MODEL, options=HUB_ID), "--model", "owner/model", "--online")
     cache = {"HF_HOME": str(clone.path / "cache"), "HF_ENDPOINT": "http://127.0.0.1:9"}
     ended = clone.labs(*words, **cache, HF_HUB_OFFLINE=None)
     assert ended.code == 3, ended
@@ -92,7 +91,7 @@ def hub() -> Iterator[str]:
 
 
 def test_no_pickle_and_no_code_is_downloaded(clone: Clone, hub: str) -> None:
-    words = (clone.kit_lab(MODEL), "--model", "owner/model", "--online")
+    words = (clone.kit_lab(MODEL, options=HUB_ID), "--model", "owner/model", "--online")
     cache = {"HF_HOME": str(clone.path / "cache"), "HF_ENDPOINT": hub}
     ended = clone.labs(*words, **cache, HF_HUB_OFFLINE=None)
     assert ended.code == 2, ended
@@ -126,7 +125,7 @@ def test_a_folder_with_a_safe_model_is_opened(labs_home: Path) -> None:
 
 
 def test_missing_models_are_a_card(clone: Clone) -> None:
-    ended = clone.labs(clone.kit_lab(MODEL), LABS_HOME=None)
+    ended = clone.labs(clone.kit_lab(MODEL, options=HUB_ID), LABS_HOME=None)
     assert "The labs' models are missing." in ended.out + ended.err, ended
 
 
@@ -134,7 +133,7 @@ CHECKED = MODEL.replace("@lab", "lab.before_run(assets.check_model)\n\n@lab")
 
 
 def test_a_lab_can_check_its_model_before_it_starts(clone: Clone) -> None:
-    ended = clone.labs(clone.kit_lab(CHECKED), "--model", "owner/model", "--processes", "2")
+    ended = clone.labs(clone.kit_lab(CHECKED, options=HUB_ID), "--model", "owner/model", "--processes", "2")
     assert ended.code == 2, ended
     assert ended.err.count("what: There is no folder owner/model, and the hub is off.") == 1
     assert not clone.outputs.exists()

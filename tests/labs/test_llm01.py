@@ -258,7 +258,6 @@ def test_questions_come_from_jsonl_and_csv(tmp_path):
     ]
     table = write_file(tmp_path / "a.csv", lines)
     assert questions.read(table)[-1] == Item("2 +\n2?", ("4", "four"))
-    assert questions.prompts_file(str(table)) == table
 
 
 @pytest.mark.parametrize(
@@ -286,7 +285,7 @@ def test_questions_come_from_jsonl_and_csv(tmp_path):
 )
 def test_a_bad_file_is_a_card_that_names_the_line(tmp_path, name, content, why):
     with pytest.raises(Card) as raised:
-        questions.prompts_file(str(write_file(tmp_path / name, content)))
+        questions.read(write_file(tmp_path / name, content))
     assert why in raised.value.why
     assert raised.value.code == 2
 

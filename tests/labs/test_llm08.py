@@ -1,6 +1,5 @@
 """LLM08: its data, edge cases of its parts, packing, and its training."""
 
-import argparse
 import io
 import json
 import math
@@ -16,8 +15,15 @@ from labs.kit import Card, Run
 from labs.kit.chat.saved_models import SavedModel
 from labs.kit.records import Experiment
 from labs.kit.run.console import Output
+from labs.llm08_training import (
+    LessonOptions,
+    own_data,
+    saved_model,
+    training,
+    view_data,
+    word_tasks,
+)
 from labs.llm08_training import lesson as lab
-from labs.llm08_training import own_data, saved_model, training, view_data, word_tasks
 from labs.llm08_training.conversations import messages_of
 from labs.llm08_training.readers import BadRow
 from labs.llm08_training.saved_model import Answer
@@ -452,12 +458,6 @@ def test_equal_rows_are_on_one_side_and_all_others_are_trained_on(tmp_path: Path
         assert seen | set(tested) == {str(row["input_ids"]) for row in rows.table}
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "ten", "1.5"])
-def test_steps_are_a_positive_number(text: str):
-    with pytest.raises(Card, match="a number of steps or tokens"):
-        own_data.positive(text)
-
-
 @pytest.mark.parametrize(
     ("row", "columns"),
     [
@@ -479,7 +479,7 @@ def test_a_chosen_column_that_is_missing_is_a_bad_row():
 
 
 def own_run(folder: Path, **options: Any) -> Run:
-    own = argparse.Namespace(**{**own_data.OPTIONS, "dataset": "work/faq.csv", **options})
+    own = LessonOptions(**{"dataset": "work/faq.csv", **options})
     run = Run(Settings(seed=3, own=own), "fp32", Output(io.StringIO(), silent=True), folder)
     run.current = Experiment("a_real_model_learns", "It learns.")
     return run
@@ -499,8 +499,7 @@ def saved_own_model(folder: Path, **options: Any) -> Path:
     model = word_tasks.build(run, 0)
     model.generation_config.temperature = 0.6  # as some bases have it
     model.generation_config.do_sample = True
-    defaults = own_data.OPTIONS
-    return saved_model.save(run, model, lab.word_tokenizer, ANSWERS, defaults, **FACTS)
+    return saved_model.save(run, model, lab.word_tokenizer, ANSWERS, **FACTS)
 
 
 def card_of(folder: Path) -> tuple[dict[str, Any], str]:
@@ -542,11 +541,6 @@ def test_the_saved_model_decodes_greedily_and_the_list_shows_its_data(tmp_path: 
     title = SavedModel(folder).title
     start = time.strftime("SmolLM2-135M-Instruct, trained on faq.csv on %Y-%m-%d")
     assert title == f"{start}: 10 steps, 2 of 3 right"
-
-
-def test_the_options_of_own_data_have_these_defaults():
-    own = vars(lab.lab.parse([]).own)
-    assert own == own_data.OPTIONS
 
 
 # N processes.

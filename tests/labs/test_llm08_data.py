@@ -10,12 +10,11 @@ from typing import Any
 
 from common.options import Settings
 from labs.kit import Card
-from labs.llm08_training import parquet_rows, readers
+from labs.llm08_training import names_of, parquet_rows, readers
 from labs.llm08_training.conversations import (
     Conversations,
     check_first_rows,
     messages_of,
-    names_of,
     requested,
 )
 from labs.llm08_training.readers import BadRow

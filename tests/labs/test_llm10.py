@@ -463,11 +463,6 @@ def test_training_works_inside_an_experiment_without_gradients(tmp_path, run):
 
 
 TRAINS = '''
-from pathlib import Path
-
-lab.argument("--text", type=Path)
-
-
 @lab.experiment
 def trains(run: Run):
     """Eight steps of LLM10."""
@@ -491,7 +486,7 @@ def trains(run: Run):
 
 
 def test_two_processes_train_like_one(clone: Clone, tmp_path: Path) -> None:
-    name = clone.kit_lab(TRAINS)
+    name = clone.kit_lab(TRAINS, options='text: Path = option("a file", type=Path)')
     path = written(tmp_path, PROSE.encode())
 
     def results(*words: str) -> dict[str, Any]:

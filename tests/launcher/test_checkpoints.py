@@ -66,14 +66,14 @@ wait_for("never")
 def test_ctrl_c_on_a_terminal_ends_with_the_command_that_was_typed(shared_clone: Clone) -> None:
     """The lab obeys Ctrl-C alone, not the TERM that the launcher would send."""
     lab = shared_clone.bare_lab(SAVES.format(number="SIGINT", other="SIGTERM"))
-    typed = ("lab", lab, "--runtime", "venv", "--", "--my words", "x")
+    typed = ("lab", lab, "--runtime", "venv", "--", "--word", "my words")
     running = shared_clone.start_invoke(*typed, terminal=(24, 100))
     running.wait_for("begun")
     running.type(b"\x03")
     assert running.ended().code == 130, running.text
     last = running.text.splitlines()[-2:]
     assert last[0] == "A checkpoint of step 24 was saved. This goes on from it:"
-    assert last[1] == f"  invoke lab {lab} --runtime venv -- '--my words' x"
+    assert last[1] == f"  invoke lab {lab} --runtime venv -- --word 'my words'"
 
 
 @pytest.mark.engine

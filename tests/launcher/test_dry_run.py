@@ -89,12 +89,14 @@ def test_a_pasted_line_runs_in_a_folder_with_a_space_a_quote_and_a_comma(clone: 
     parts = ("compose.yaml", "common", "docker", "labs", "launcher", "tasks.py", "pyproject.toml")
     assert clone.run("cp", "-r", *parts, str(odd.path)).code == 0
     lab = odd.bare_lab("print(arguments[-3:])\nopen('outputs/ran', 'w')")
-    dry = odd.invoke("--dry", "lab", lab, "--runtime", "docker", "--", "--x", "a 'b' $HOME", "é*")
+    dry = odd.invoke(
+        "--dry", "lab", lab, "--runtime", "docker", "--", "--word", "a 'b' $HOME", "é*"
+    )
     pasted = odd.run("bash", "-c", dry.out)
     for one in odd.started:
         one.close()
     assert pasted.code == 0, (dry, pasted)
-    assert pasted.out.splitlines()[-1] == str(["--x", "a 'b' $HOME", "é*"])
+    assert pasted.out.splitlines()[-1] == str(["--word", "a 'b' $HOME", "é*"])
     assert (odd.outputs / "ran").exists()
 
 

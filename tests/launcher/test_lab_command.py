@@ -1,9 +1,9 @@
 """The command line of the labs, and the names made from it."""
 
-import json
 import re
-import subprocess
+from pathlib import Path
 
+from common.cards import Card
 from launcher.engine import container as run_container
 from launcher.run import lab_command
 from launcher.run.lab_command import LabCommand
@@ -11,37 +11,45 @@ from launcher.run.lab_command import LabCommand
 import pytest
 
 
-@pytest.fixture
-def planned_words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Plan without the labs: every plan gives LLM06 and LLM06+. Return the words of the plan."""
-    words: list[str] = []
-
-    def capture(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        words[:] = command[command.index("labs") + 1 :]
-        return subprocess.CompletedProcess(command, 0, json.dumps({"labs": ["LLM06", "LLM06+"]}))
-
-    monkeypatch.setattr(lab_command, "capture", capture)
-    return words
-
-
-def test_the_command_is_the_planned_command_with_the_names_of_the_labs(
-    planned_words: list[str],
-) -> None:
+def test_the_command_has_the_names_of_the_labs_and_the_options_that_are_given() -> None:
     options = {"size": "tiny", "only": "", "resume": True, "online": False}
-    command = lab_command.plan_run("6,6+", options, ["--word", "a b"])
-    assert planned_words == ["6,6+", "--size", "tiny", "--resume", "--plan", "--", "--word", "a b"]
+    command = lab_command.plan_run("10,10+", options, ["--corpus", "a b"])
     assert command.words == [
-        "LLM06,LLM06+",
+        "LLM10,LLM10+",
         *("--size", "tiny", "--resume"),
-        *("--", "--word", "a b"),
+        *("--", "--corpus", "a b"),
     ]
     assert not command.online
 
 
-def test_a_check_is_planned_with_its_flags(planned_words: list[str]) -> None:
-    command = lab_command.plan_check("6", {"all": True, "hint": "softmax", "solution": None})
-    assert planned_words == ["check", "6", "--all", "--hint", "softmax", "--plan"]
-    assert command.words == ["check", "LLM06,LLM06+", "--all", "--hint", "softmax"]
+@pytest.mark.parametrize(
+    ("labs", "options", "words", "what"),
+    [
+        ("LLM17", {}, [], "There is no lab called 'LLM17'."),
+        ("6", {"seed": "-1"}, [], "--seed can't be '-1'."),
+        ("6", {"only": "nothing"}, [], "LLM06 has no experiment 'nothing'."),
+        ("6,7", {"only": "nothing"}, [], "--only needs one lab."),
+        ("6", {}, ["--corpus", "x"], "LLM06 has no option --corpus."),
+    ],
+)
+def test_a_wrong_command_is_refused_before_anything_starts(
+    labs: str, options: dict[str, str], words: list[str], what: str
+) -> None:
+    with pytest.raises(Card) as raised:
+        lab_command.plan_run(labs, options, words)
+    assert (raised.value.what, raised.value.code) == (what, 2)
+
+
+def test_a_check_is_planned_with_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_command, "ROOT", tmp_path)
+    with pytest.raises(Card, match="no sheet"):
+        lab_command.plan_check("6", {})
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "llm06_attention.py").touch()
+    command = lab_command.plan_check("6", {"all": True, "hint": True, "solution": None})
+    assert command.words == ["check", "LLM06", "--all", "--hint"]
+    with pytest.raises(Card, match="has no exercise 'sofmax'"):
+        lab_command.plan_check("6", {"hint": "sofmax"})
 
 
 @pytest.mark.parametrize(

@@ -203,10 +203,10 @@ def test_without_the_buildx_plugin_the_image_is_built_or_a_card_names_it(
 def test_options_work_in_any_order_and_quoting_is_preserved(clone: Clone) -> None:
     lab = clone.bare_lab("pass")
     words = ("--dry", "lab", "--seed", "3", lab, "--runtime", "venv", "--size=tiny")
-    ended = clone.invoke(*words, "--", "--x", "a b", "c'd")
+    ended = clone.invoke(*words, "--", "--word", "a b", "c'd")
     assert ended.code == 0, ended
     command = shlex.split(ended.out.splitlines()[-1])
-    assert command[-3:] == ["--x", "a b", "c'd"]
+    assert command[-3:] == ["--word", "a b", "c'd"]
     given = command[command.index(lab) :]
     assert given[given.index("--size") + 1] == "tiny"
     assert given[given.index("--seed") + 1] == "3"

@@ -19,7 +19,7 @@ from launcher.cluster.jobs import Job, parse
 from launcher.cluster.script import AGAIN
 from launcher.run.lab_command import LabCommand
 from tests.conftest import BIN, REPO, Clone
-from tests.kit.training.trainings import TRAINS, Training
+from tests.kit.training.trainings import OPTIONS, TRAINS, Training
 from tests.launcher.slurm_cluster import Cli, number_of, submitted
 
 import pytest
@@ -149,7 +149,7 @@ def test_ctrl_c_asks_whether_to_cancel_the_job(
 
 
 def test_after_cancel_the_checkpoint_of_the_training_is_named(cli: Cli) -> None:
-    cli.clone.kit_lab(WAITING_TRAINING)
+    cli.clone.kit_lab(WAITING_TRAINING, options=OPTIONS)
     train = ("lab", "LLM90", "--on", "slurm", "--precision", "fp32", "--seed", "5")
     running = cli.start(*train, terminal=(24, 300))
     running.wait_for("step 25")
@@ -207,7 +207,7 @@ def weights_of_an_undisturbed_training(cli: Cli) -> bytes:
     """Return what a training ends with, run once for all tests; no run is left in outputs/."""
     kept = cli.clone.path / "undisturbed.safetensors"
     runs = cli.clone.outputs / "LLM90"
-    cli.clone.kit_lab(WAITING_TRAINING)
+    cli.clone.kit_lab(WAITING_TRAINING, options=OPTIONS)
     if not kept.exists():
         cli.go()
         ended = cli.run(*TRAIN)

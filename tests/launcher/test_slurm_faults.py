@@ -15,6 +15,7 @@ from launcher.cluster import jobs as slurm_jobs
 from launcher.cluster.jobs import Job
 from launcher.cluster.script import AGAIN
 from tests.conftest import SOMEBODY, Clone, Running, _fresh_clone, as_user
+from tests.kit.training.trainings import OPTIONS
 from tests.launcher.slurm_cluster import Cli, Cluster, number_of, stand_in_environment, submitted
 from tests.launcher.test_slurm import TRAIN, WAITING_TRAINING
 
@@ -71,7 +72,7 @@ def test_a_killed_process_is_a_card_with_the_command_that_continues(cli: Cli) ->
 
 
 def test_of_two_killed_jobs_of_a_lab_each_names_its_own_checkpoint_alone(cli: Cli) -> None:
-    cli.clone.kit_lab(WAITING_TRAINING)
+    cli.clone.kit_lab(WAITING_TRAINING, options=OPTIONS)
     train = ("lab", "LLM90", "--on", "slurm", "--precision", "fp32")
     first = cli.start(*train)
     second = cli.start(*train, "--seed", "7", "--", "--every", "100")
@@ -200,7 +201,7 @@ def test_a_training_goes_on_in_a_full_shared_folder_and_a_later_job_from_its_che
     outputs = str(cli.clone.outputs)
     ask = cli.cluster.ask
     cli.clone.outputs.mkdir(exist_ok=True)
-    cli.clone.kit_lab(WAITING_TRAINING)
+    cli.clone.kit_lab(WAITING_TRAINING, options=OPTIONS)
     ask("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", outputs)
     try:
         running = cli.start(*TRAIN)

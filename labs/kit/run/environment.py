@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 
@@ -35,7 +36,7 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
         "size": run.size,
         "seed": run.seed,
         "online": run.online,
-        "options": {name: str(value) for name, value in vars(run.options).items()},
+        "options": {one.name: str(getattr(run.options, one.name)) for one in fields(run.options)},
     }
 
 

@@ -1,5 +1,6 @@
 """A lab: the experiments and exercises of one file, run as a script, a module or a notebook."""
 
+import argparse
 import builtins
 import sys
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any, TypeVar
 
-from common.lab_options import parser_of_every_lab
+from common.lab_options import options_of, parser_of
 from common.options import Settings, namespace_of, settings_from
 from common.source import require_experiment
 from common.syllabus import find
@@ -39,19 +40,12 @@ class Lab:
         self.product = product
         self.experiments: dict[str, Callable[[Run], Any]] = {}
         self.exercises: dict[str, Callable[..., Any]] = {}
-        self._parser = parser_of_every_lab(self.lesson)
+        self._parser = parser_of(self.lesson)
         self._hooks: list[Hook] = []
         self._closing: ClosingFunction | None = None
         self.summary = ("–", "–")  # checks and memory of the last run
         self._notebook: Session | None = None
         use_style()
-
-    def argument(self, *names: str, **keywords: Any) -> None:
-        """Declare an option of this lab, with the arguments of `ArgumentParser.add_argument`.
-
-        An experiment reads it as `run.options.<name>`.
-        """
-        self._parser.add_argument(*names, **keywords)
 
     def before_run(self, hook: Hook) -> None:
         """Register a function of the settings that is called before a run, once for all processes.
@@ -128,9 +122,8 @@ class Lab:
         Raises:
             Card: if they can't be parsed.
         """
-        if common is None:
-            return settings_from(self._parser.parse_args(words))
-        return settings_from(self._parser.parse_args(words, namespace_of(common)))
+        known = argparse.Namespace() if common is None else namespace_of(common)
+        return settings_from(self._parser.parse_args(words, known), options_of(self.lesson))
 
     def run_with(self, settings: Settings) -> int:
         """Run the lab, or the learner's sheet that the settings name; return the exit code.
@@ -165,8 +158,7 @@ class Lab:
             raise
 
     def _session(self, settings: Settings) -> Session:
-        defaults = {name: self._parser.get_default(name) for name in vars(settings.own)}
-        return Session(self.lesson, settings, defaults, self.product)
+        return Session(self.lesson, settings, self.product)
 
     def _run_one(self, session: Session, name: str) -> int:
         """Run one experiment, and what it needs: a training that others use too, for example."""

@@ -1,38 +1,27 @@
 """The command that repeats one experiment of a run, with the options that change its results."""
 
-import argparse
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import Field, fields
 from typing import Any
 
-from common.options import SHARED, Settings
-
-# --resume, --tensorboard and --outputs change no result; a sheet has `invoke check`.
-CHANGE_RESULTS = ("size", "precision", "seed", "processes", "online")
+from common.options import SHARED, Settings, flag_of
 
 
-def command(lab: str, experiment: str, settings: Settings, defaults: Mapping[str, Any]) -> str:
-    """Return the command that repeats one experiment of a run.
-
-    Args:
-        lab: the name of the lab.
-        experiment: the name of the experiment.
-        settings: the options of the run.
-        defaults: the default of each option that this lab alone has.
-    """
-    shared = {option.name: option.default for option in SHARED if option.name in CHANGE_RESULTS}
-    words = ["invoke", "lab", lab, "--only", experiment, *_differing(settings, shared)]
-    own = list(_differing(settings.own, defaults))
+def command(lab: str, experiment: str, settings: Settings) -> str:
+    """Return the command that repeats one experiment of a run of a lab."""
+    own = list(_differing(settings.own, fields(settings.own)))
+    words = ["invoke", "lab", lab, "--only", experiment, *_differing(settings, SHARED)]
     return shlex.join([*words, *(["--", *own] if own else [])])
 
 
-def _differing(values: argparse.Namespace | Settings, defaults: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the words of each option that doesn't have its default."""
-    for name, default in defaults.items():
-        value = getattr(values, name)
-        if value == default:
+def _differing(values: Any, declared: Iterable[Field[Any]]) -> Iterator[str]:
+    """Yield the words of each option that changes results and doesn't have its default."""
+    for one in declared:
+        value = getattr(values, one.name)
+        if value == one.default or not one.metadata["changes_results"]:
             continue
-        yield f"--{name.replace('_', '-')}"
+        yield flag_of(one)
         if isinstance(value, tuple):
             words: tuple[Any, ...] = value  # such as LLM08's --columns ticket,reply
             yield ",".join(map(str, words))

@@ -1,6 +1,5 @@
 """One run of a lab, as its experiments see it: sizes, seeds, the device, its findings."""
 
-import argparse
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cached_property
@@ -70,8 +69,8 @@ class Run(Findings):
         return self.settings.online
 
     @property
-    def options(self) -> argparse.Namespace:
-        """The options that this lab alone has."""
+    def options(self) -> Any:
+        """The options that this lab alone has; its folder's `__init__.py` declares them."""
         return self.settings.own
 
     @cached_property

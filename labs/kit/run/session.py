@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from inspect import cleandoc
 from pathlib import Path
@@ -44,7 +44,6 @@ class Session:
     Args:
         lesson: the lab.
         settings: the options of the run.
-        defaults: the default of each option that this lab alone has.
         product: the size of the products by which `auto` compares the precisions of a CPU.
 
     Raises:
@@ -55,12 +54,10 @@ class Session:
         self,
         lesson: Lesson,
         settings: Settings,
-        defaults: Mapping[str, Any],
         product: tuple[int, int] = PRODUCT,
     ) -> None:
         """Create the folder of the run, open its log and print the header."""
         self.lesson = lesson
-        self._defaults = defaults
         require_gpu(stack().get("stack", "cpu"))
         precision, reason = choose_precision(settings.precision, product)
         self._files = ExitStack()
@@ -212,9 +209,7 @@ class Session:
             return {}
         settings = self.run.settings
         names = source.experiments(self.lesson.source)
-        return {
-            name: repeat.command(self.lesson.name, name, settings, self._defaults) for name in names
-        }
+        return {name: repeat.command(self.lesson.name, name, settings) for name in names}
 
     def _update_index(self) -> None:
         """Add this run to the page of all runs. Whatever prevents that, the run has ended well."""

@@ -12,12 +12,10 @@ from tests.conftest import REPO, Clone
 
 import pytest
 
+FAIL = 'fail: int = option("the process that crashes", -1, type=int)'
 TRAINS = '''
 import torch
 from torch import nn
-
-lab.argument("--fail", type=int, default=-1, help="the process that crashes")
-
 
 @lab.experiment
 def trains(run: Run):
@@ -79,7 +77,7 @@ def values(results: dict[str, Any], name: str) -> list[float]:
 
 
 def test_n_processes_train_as_one_with_all_rows(clone: Clone) -> None:
-    lab = clone.kit_lab(TRAINS)
+    lab = clone.kit_lab(TRAINS, options=FAIL)
     alone = result(clone, lab)
     together = result(clone, lab, "--processes", "2")
     assert alone["environment"]["processes"] == 1
@@ -105,13 +103,13 @@ def test_n_processes_train_llm06_as_one_with_all_rows(clone: Clone) -> None:
 def test_a_process_that_fails_ends_the_others_and_gives_its_exit_code(
     clone: Clone, rank: str
 ) -> None:
-    lab = clone.kit_lab(TRAINS)
+    lab = clone.kit_lab(TRAINS, options=FAIL)
     ended = clone.labs(lab, "--processes", "2", "--", "--fail", rank)
     assert ended.code == 7, ended
 
 
 def test_a_batch_that_cannot_be_divided_is_an_error(clone: Clone) -> None:
-    ended = clone.labs(clone.kit_lab(TRAINS), "--processes", "3")
+    ended = clone.labs(clone.kit_lab(TRAINS, options=FAIL), "--processes", "3")
     assert ended.code == 1, ended
     assert "3 processes can't share a batch of 16 equally" in ended.out
 
@@ -129,7 +127,7 @@ def test_a_sheet_and_a_deeper_part_run_as_several_processes(deeper: Clone) -> No
 
 @pytest.mark.parametrize("number", ["0", "-1", "two"])
 def test_an_invalid_number_of_processes_is_a_card(clone: Clone, number: str) -> None:
-    ended = clone.labs(clone.kit_lab(TRAINS), f"--processes={number}")
+    ended = clone.labs(clone.kit_lab(TRAINS, options=FAIL), f"--processes={number}")
     assert ended.code == 2, ended
     assert "Traceback" not in ended.err
 

@@ -1,14 +1,27 @@
 """The command that repeats an experiment: the options that change results, and no others."""
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from common.options import Settings
+from common.options import Settings, option
 from labs.kit.run.repeat import command
 from tests.conftest import Clone
 from tests.kit.every_finding import CHECKS, LAB, only_run, read_page, read_results
 
 import pytest
+
+
+@dataclass(frozen=True)
+class Own:
+    """The options of one lab."""
+
+    tune: bool = option("", False)
+    model: str | None = option("")
+    bad_rows: str = option("", "stop")
+    columns: tuple[str, ...] | None = option("")
+    quiet: bool = option("changes no result", False, changes_results=False)
+
 
 COMMAND = "invoke lab LLM90 --only first"
 
@@ -24,22 +37,21 @@ COMMAND = "invoke lab LLM90 --only first"
     ],
 )  # fmt: skip
 def test_the_command_has_the_options_that_change_results(settings: Settings, options: str) -> None:
-    assert command("LLM90", "first", settings, {}) == COMMAND + options
+    assert command("LLM90", "first", settings) == COMMAND + options
 
 
 @pytest.mark.parametrize(
     ("given", "options"),
     [
         ({}, ""),
-        ({"bad_rows": "skip"}, " -- --bad-rows skip"),
+        ({"bad_rows": "skip", "quiet": True}, " -- --bad-rows skip"),
         ({"tune": True, "model": "a folder"}, " -- --tune --model 'a folder'"),
         ({"columns": ("ticket", "reply")}, " -- --columns ticket,reply"),
     ],
 )
-def test_the_labs_own_options_follow_two_dashes(given: dict[str, object], options: str) -> None:
-    defaults = {"tune": False, "model": None, "bad_rows": "stop", "columns": None}
-    settings = Settings(own=argparse.Namespace(**{**defaults, **given}))
-    assert command("LLM90", "first", settings, defaults) == COMMAND + options
+def test_the_labs_own_options_follow_two_dashes(given: dict[str, Any], options: str) -> None:
+    settings = Settings(own=Own(**given))
+    assert command("LLM90", "first", settings) == COMMAND + options
 
 
 def test_the_command_of_a_run_repeats_its_experiment(clone: Clone) -> None:

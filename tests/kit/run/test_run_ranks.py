@@ -83,8 +83,7 @@ def test_an_error_in_a_process_is_printed_and_gives_1(
 
 
 def test_every_process_gets_the_settings(tmp_path: Path) -> None:
-    settings = Settings(size="small", seed=7, outputs=tmp_path, online=True)
-    settings.own.word = "mine"
+    settings = Settings(size="small", seed=7, outputs=tmp_path, online=True, own=("mine",))
     assert run_ranks(3, note_settings, tmp_path, settings) == 0
     assert [(tmp_path / str(n)).read_text() for n in range(3)] == [repr(settings)] * 3
 

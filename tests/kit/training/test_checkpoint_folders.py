@@ -8,13 +8,22 @@ from pathlib import Path
 from common.syllabus import LABS, find
 from labs.kit.training.checkpoint_folders import imported_modules
 from tests.conftest import REPO, Clone
-from tests.kit.training.trainings import TRAINS, Training, first_step
+from tests.kit.training.trainings import OPTIONS, TRAINS, Training, first_step
 
 import pytest
 
+# A package of a lab imports a part at its first use.
 IMPORTED = """
 import importlib, json, sys
+from common.parts import imported_at_first_use
 importlib.import_module(sys.argv[1])
+known = 0
+while known != len(sys.modules):
+    known = len(sys.modules)
+    for name in list(sys.modules):
+        if name.startswith("labs.llm") and name.count(".") == 1:
+            for part in imported_at_first_use(name):
+                getattr(sys.modules[name], part)
 teaching = [m for n, m in sys.modules.items() if n.startswith(("labs.llm", "labs.shared"))]
 print(json.dumps([module.__file__ for module in teaching]))
 """
@@ -66,7 +75,7 @@ def training(clone: Clone) -> Training:
         (folder / "lesson.py").write_text(EARLIER.format(name=name))
     package = "from labs.llm80_small.lesson import rate as rate\n"
     (clone.lab_folder("LLM81") / "__init__.py").write_text(package)
-    clone.kit_lab("from labs.llm81_small import rate\n" + TRAINS)
+    clone.kit_lab("from labs.llm81_small import rate\n" + TRAINS, options=OPTIONS)
     return Training(clone)
 
 

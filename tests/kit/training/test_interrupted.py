@@ -10,7 +10,7 @@ from typing import Any
 
 from common.options import common_parser, settings_from
 from tests.conftest import Clone, containers_of
-from tests.kit.training.trainings import TRAINS, Training, first_step
+from tests.kit.training.trainings import OPTIONS, TRAINS, Training, first_step
 
 import pytest
 from safetensors.torch import load_file
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 @pytest.fixture
 def training(clone: Clone) -> Training:
-    clone.kit_lab(TRAINS)
+    clone.kit_lab(TRAINS, options=OPTIONS)
     return Training(clone)
 
 
@@ -135,7 +135,7 @@ def measured(training: Training) -> tuple[dict[str, Any], dict[str, list[float]]
 
 
 def test_n_processes_have_the_losses_of_one_at_every_step(clone: Clone) -> None:
-    clone.kit_lab(TRAINS)
+    clone.kit_lab(TRAINS, options=OPTIONS)
     words = ("--loader", "--dropout", "0", "--steps", "30")
     found = {}
     for n in ("1", "2", "4"):

@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.conftest import Clone
-from tests.kit.training.trainings import DAMAGES, TRAINS, Finished, Training, damage, first_step
+from tests.kit.training.trainings import (
+    DAMAGES,
+    OPTIONS,
+    TRAINS,
+    Finished,
+    Training,
+    damage,
+    first_step,
+)
 
 import pytest
 
@@ -19,7 +27,7 @@ DISK = 4 * 2**20  # bytes
 
 @pytest.fixture
 def training(clone: Clone) -> Training:
-    clone.kit_lab(TRAINS)
+    clone.kit_lab(TRAINS, options=OPTIONS)
     return Training(clone)
 
 

@@ -13,6 +13,16 @@ from typing import Any
 
 from tests.conftest import Clone, Ended, Running
 
+OPTIONS = """
+steps: int = option("", 40, type=int)
+every: int = option("", 3, type=int)
+width: int = option("", 32, type=int)
+dropout: float = option("", 0.1, type=float)
+rate: float = option("", 3e-3, type=float)
+loader: bool = option("rows come from a DataLoader", False)
+poison: str = option("STEP,PROCESS: where the batch becomes NaN", "")
+crash: bool = option("after the training", False)
+"""
 TRAINS = '''
 from pathlib import Path
 
@@ -23,16 +33,6 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from labs.kit import Checkpoints, batches, stop_on_nan
-
-lab.argument("--steps", type=int, default=40)
-lab.argument("--every", type=int, default=3)
-lab.argument("--width", type=int, default=32)
-lab.argument("--dropout", type=float, default=0.1)
-lab.argument("--rate", type=float, default=3e-3)
-lab.argument("--loader", action="store_true", help="rows come from a DataLoader")
-lab.argument("--poison", default="", help="STEP,PROCESS: where the batch becomes NaN")
-lab.argument("--crash", action="store_true", help="after the training")
-
 
 class Small(nn.Module):
     """A transformer of one layer over bytes, its embedding tied to its head."""
