@@ -133,7 +133,9 @@ CHECKED = MODEL.replace("@lab", "lab.before_run(assets.check_model)\n\n@lab")
 
 
 def test_a_lab_can_check_its_model_before_it_starts(clone: Clone) -> None:
-    ended = clone.labs(clone.kit_lab(CHECKED, options=HUB_ID), "--model", "owner/model", "--processes", "2")
+    ended = clone.labs(
+        clone.kit_lab(CHECKED, options=HUB_ID), "--model", "owner/model", "--processes", "2"
+    )
     assert ended.code == 2, ended
     assert ended.err.count("what: There is no folder owner/model, and the hub is off.") == 1
     assert not clone.outputs.exists()
