@@ -11,7 +11,6 @@ from hub import class_folder, copies, networks, presence, seat_ends, state, time
 from hub.authenticator import WorkshopAuthenticator
 from hub.database import use_write_ahead_log
 from hub.proxy import SeatProxy
-from hub.seat_leases import RunningSeat
 from hub.spawner import HUB_CONTAINER, SECONDS_TO_START, SeatSpawner, leases, workshop
 from hub.steady_clock import use_steady_clock
 from launcher.gpu.select import LABEL as GPUS_LABEL
@@ -47,14 +46,11 @@ def running_seats(engine: Any) -> dict[str, Any]:
     return {container.name.removeprefix(own): container for container in containers}
 
 
-def find_leases_again(engine: Any) -> None:
-    """Stop a seat of an earlier hub that has lost its lease, if others hold its GPUs now."""
+def take_leases_again(engine: Any) -> None:
+    """Take the leases of an earlier hub's seats; stop a seat if others hold its GPUs now."""
     containers = running_seats(engine)
-    seats = [
-        RunningSeat(name, one.attrs["State"]["Pid"], tuple(one.labels[GPUS_LABEL].split()))
-        for name, one in containers.items()
-    ]
-    for name in leases.find_again(seats):
+    seats = {name: one.labels[GPUS_LABEL].split() for name, one in containers.items()}
+    for name in leases.take_again(seats):
         print(f"Stopping the seat of {name}: somebody else holds its GPUs.", file=sys.stderr)
         with suppress(docker.errors.NotFound):  # it has just ended
             containers[name].remove(force=True)
@@ -68,7 +64,7 @@ engine = docker.from_env()
 networks.connect_hub_to_all(engine.api, workshop.ident, HUB_CONTAINER)
 copies.begin(docker.from_env(), workshop.ident)
 if leases is not None:
-    find_leases_again(engine)
+    take_leases_again(engine)
     # A seat that waits for a GPU is one that starts; its page shows the line at once.
     c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 1}
 

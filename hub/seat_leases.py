@@ -1,54 +1,32 @@
 """The leases of seats on GPUs, in the folder that `invoke lab` uses, too.
 
-A lease is first the hub's own. Once the seat's container runs, the lease lives as long as the
-container's first process, and no longer. So it needs no hub: it outlives one that dies, and ends
-with the seat, however that ends.
+The hub holds them while a seat starts and runs. A hub that starts again takes them again.
 """
 
-import os
-from collections.abc import Iterable, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.gpu.lease_process import Process, ProcessTable
-from launcher.gpu.lease_report import AllTaken
-from launcher.gpu.leases import Leases
+from launcher.gpu.leases import AllTaken, Leases
 from launcher.gpu.model import Gpu
 from launcher.gpu.select import gpu_label
 from launcher.hub.gpus import HubGpus
 
-# In the hub's container.
-FOLDER = Path("/lab/leases")
-PROCESSES = Path("/lab/processes")
-
-
-@dataclass(frozen=True)
-class RunningSeat:
-    """A container that runs, its first process, and the GPUs in its label."""
-
-    learner: str
-    pid: int
-    gpus: tuple[str, ...]
+FOLDER = Path("/lab/leases")  # in the hub's container
 
 
 class SeatLeases:
-    """Take, hand over and release the leases of seats."""
+    """Take and release the leases of seats."""
 
-    def __init__(self, gpus: HubGpus, folder: Path = FOLDER, processes: Path = PROCESSES) -> None:
+    def __init__(self, gpus: HubGpus, folder: Path = FOLDER) -> None:
         """Create a view of the machine's leases.
 
         Args:
             gpus: The GPUs of seats.
             folder: The machine's folder of leases.
-            processes: The machine's /proc.
         """
         self._gpus = gpus
         self._folder = folder
-        self._processes = ProcessTable(processes, gpus.namespace)
-        self._leases = self._view(gpus.gpus)
-
-    def _view(self, gpus: tuple[Gpu, ...]) -> Leases:
-        return Leases(gpus, self._gpus.per_gpu, folder=self._folder, processes=self._processes)
+        self._held: dict[str, Leases] = {}  # by learner
 
     def take(self, learner: str) -> tuple[Gpu, ...]:
         """Take a lease for a seat; return its GPUs, or none if too many are taken.
@@ -58,55 +36,35 @@ class SeatLeases:
         Raises:
             Card: If the folder of leases can't be used.
         """
-        self.release(learner)
-        try:
-            return self._leases.take(self._gpus.per_seat, _holder(learner))
-        except AllTaken:
-            return ()
-
-    def hand_over(self, learner: str, pid: int) -> None:
-        """Let the lease of a seat live as long as the first process of its container.
-
-        Raises:
-            OSError: If the process has ended.
-        """
-        self._leases.hand_over(_holder(learner), pid)
+        return self._take(learner, self._gpus.gpus, self._gpus.per_seat)
 
     def release(self, learner: str) -> None:
-        """End the lease of a seat, unless it was handed over."""
-        self._leases.release(_holder(learner))
+        """End the lease of a seat, if it has one."""
+        if learner in self._held:
+            self._held.pop(learner).release(_holder(learner))
 
-    def find_again(self, seats: Iterable[RunningSeat]) -> list[str]:
-        """Take leases again for seats that have lost theirs; return whose GPUs others hold.
+    def take_again(self, seats: Mapping[str, Sequence[str]]) -> list[str]:
+        """Take leases for the seats of an earlier hub; return the learners whose GPUs others hold.
 
-        A lease is lost if the hub is killed just after it has started a container.
+        Args:
+            seats: The labels of the GPUs of each learner's seat.
         """
-        # A pid alone isn't enough: a lease can name a process of another PID namespace.
-        held = {lease.process for lease in self._leases.held() if lease.uid == os.geteuid()}
-        return [seat.learner for seat in seats if not self._has_lease(seat, held)]
+        return [learner for learner, labels in seats.items() if not self._again(learner, labels)]
 
-    def _has_lease(self, seat: RunningSeat, held: Set[Process | None]) -> bool:
-        """Return whether a seat has a lease now; True if it has ended."""
-        try:
-            process = Process.running(seat.pid, self._processes)
-        except OSError:
-            return True
-        return process in held or self._take_again(seat)
+    def _again(self, learner: str, labels: Sequence[str]) -> bool:
+        gpus = tuple(gpu for gpu in self._gpus.gpus if gpu_label(gpu) in labels)
+        # Fewer, if the site has taken a GPU away from the hub.
+        return len(gpus) == len(labels) and bool(self._take(learner, gpus, len(gpus)))
 
-    def _take_again(self, seat: RunningSeat) -> bool:
-        gpus = tuple(gpu for gpu in self._gpus.gpus if gpu_label(gpu) in seat.gpus)
-        if len(gpus) < len(seat.gpus):
-            return False  # the site has taken a GPU away from the hub
-        view = self._view(gpus)
-        holder = _holder(seat.learner)
+    def _take(self, learner: str, among: tuple[Gpu, ...], count: int) -> tuple[Gpu, ...]:
+        self.release(learner)
+        leases = Leases(among, self._gpus.per_gpu, folder=self._folder)
         try:
-            view.take(len(gpus), holder)
-            view.hand_over(holder, seat.pid)
+            gpus = leases.take(count, _holder(learner))
         except AllTaken:
-            return False
-        except OSError:
-            view.release(holder)  # the seat has ended
-        return True
+            return ()
+        self._held[learner] = leases
+        return gpus
 
 
 def _holder(learner: str) -> str:

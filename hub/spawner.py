@@ -69,14 +69,6 @@ class SeatSpawner(DockerSpawner):
                 yield {"progress": 0, "message": message}
         yield {"progress": 50, "message": "Starting your seat."}
 
-    async def start_object(self):
-        """Start the container, and let the lease on its GPUs live as long as it."""
-        await super().start_object()
-        if leases is not None:
-            container = await self.docker("inspect_container", self.container_id)
-            pid = container["State"]["Pid"]
-            await asyncio.to_thread(leases.hand_over, self.learner, pid)
-
     async def _give_back(self):
         """Release GPUs, once no container has them."""
         await self._remove_container()
@@ -126,10 +118,12 @@ class SeatSpawner(DockerSpawner):
         self.network_name = networks.seat_network(workshop.ident, self.learner)
 
     async def clean_up(self):
-        """Remove the network of a seat that has ended, also by itself."""
+        """Release the GPUs and remove the network of a seat that has ended, also by itself."""
         if self.seen_running and seat_ends.read(state.WORKSHOP, self.learner) is None:
             seat_ends.record(state.WORKSHOP, self.learner, seat_ends.UNEXPECTED, time.time())
         self.seen_running = False
+        if leases is not None:
+            leases.release(self.learner)
         await self._in_thread(networks.remove)
 
     def _in_thread(self, function):

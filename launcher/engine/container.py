@@ -4,7 +4,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from threading import Thread
@@ -25,16 +25,13 @@ SECONDS_TO_CREATE = 3  # for a request that a signal interrupted
 SECONDS_TO_RESPOND = 3  # of an engine that isn't frozen
 
 
-def run(
-    engine: Engine, spec: ContainerSpec, name: str, started: Callable[[int], None] | None = None
-) -> int:
+def run(engine: Engine, spec: ContainerSpec, name: str) -> int:
     """Run a container to its end.
 
     Args:
         engine: The engine that runs it.
         spec: The container to run.
         name: The lab's name, for people.
-        started: Called with the number of the container's first process, as the host counts it.
 
     Returns:
         The exit code of the container's process.
@@ -48,7 +45,7 @@ def run(
     try:
         with created(engine, spec, name) as container:
             try:
-                return _stream(container, name, spec.reads_input, started)
+                return _stream(container, name, spec.reads_input)
             except Interrupted:
                 print_status(f"Stopping {name}. A training saves a checkpoint first.")
                 raise
@@ -154,7 +151,6 @@ def _stream(
     container: "Container",
     name: str,
     reads_input: bool,
-    started: Callable[[int], None] | None = None,
 ) -> int:
     """Start a container, stream its output and return its exit code."""
     interactive = terminal.is_interactive()
@@ -162,9 +158,6 @@ def _stream(
     # container prints while the engine attaches come twice.
     output: Any = container.attach(stream=True, demux=not interactive)
     container.start()
-    if started is not None:
-        container.reload()
-        started(container.attrs["State"]["Pid"])
     with ExitStack() as stack:
         stack.enter_context(_pass_on_requests_to_stop(container))
         if interactive:

@@ -7,8 +7,7 @@ from contextlib import contextmanager, suppress
 
 from common.cards import print_status
 from launcher import settings
-from launcher.gpu.lease_report import AllTaken, describe, lease_name
-from launcher.gpu.leases import Leases
+from launcher.gpu.leases import AllTaken, Leases, describe, lease_name
 from launcher.gpu.model import Gpu
 from launcher.gpu.select import first_ones
 
@@ -69,23 +68,17 @@ class RunLease:
         """Return which GPUs are taken, if there is a choice, and who shares them."""
         names = set(map(lease_name, chosen))
         others = [one for one in leases.held() if one.holder != self._holder]
-        if shared := [one for one in others if names & set(one.gpus)]:
+        if shared := [one for one in others if one.gpu in names]:
             return f"it shares {describe(chosen, shared)}"
         if len(chosen) == len(gpus):
             return ""
         numbers = ", ".join(str(gpu.index) for gpu in chosen)
         return f"GPU {numbers} {'is' if len(chosen) == 1 else 'are'} free"
 
-    def bind_to_process(self, pid: int) -> None:
-        """Let the lease live as long as a container's first process, which can outlive this one."""
-        if self._leases is not None:
-            with suppress(OSError):  # it has ended, or the engine is in a virtual machine
-                self._leases.bind_to_process(self._holder, pid)
-
     @property
     def inherited(self) -> tuple[int, ...]:
         """Return the descriptors that a child process needs to keep the lease alive."""
-        return (self._leases.descriptor(self._holder),) if self._leases else ()
+        return self._leases.descriptors(self._holder) if self._leases else ()
 
     def end(self) -> None:
         """Give the GPUs back."""

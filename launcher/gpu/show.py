@@ -11,8 +11,7 @@ from launcher.engine.client import is_rootless
 from launcher.environment.stack import choose_stack, format_memory
 from launcher.gpu.access import User
 from launcher.gpu.detect import Machine, detect
-from launcher.gpu.lease_report import describe
-from launcher.gpu.leases import Leases
+from launcher.gpu.leases import Leases, describe
 from launcher.gpu.model import Gpu
 from launcher.run.file_owner import file_owner
 from launcher.run.placement import container_device_user

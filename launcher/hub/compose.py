@@ -13,7 +13,7 @@ from common.processes import capture
 from launcher.engine import compose
 from launcher.engine.client import Engine
 from launcher.engine.known_errors import explain, why_no_engine
-from launcher.gpu.lease_folder import lease_folder
+from launcher.gpu.leases import lease_folder
 from launcher.hub import address as hub_address
 from launcher.hub import folder as hub_folder
 from launcher.hub.settings import HubSettings
@@ -86,7 +86,7 @@ def up_command(
         "LABS_DOCKER_GID": str(socket.stat().st_gid),
     }
     if settings.gpus:
-        variables |= {"LABS_HUB_LEASES": str(lease_folder()), "LABS_HUB_PROCESSES": "/proc"}
+        variables["LABS_HUB_LEASES"] = str(lease_folder())
     return [*compose_command(), "up", "--detach", "--no-build", "hub"], variables
 
 

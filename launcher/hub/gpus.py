@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from common.cards import Card
 from launcher.engine.client import Engine
 from launcher.gpu.lease import per_gpu
-from launcher.gpu.lease_process import ProcessTable
 from launcher.gpu.model import Gpu
 from launcher.hub.settings import SETTINGS_FILE, WORKSHOP, HubSettings
 from launcher.run import service as lab_service
@@ -24,7 +23,6 @@ class HubGpus:
         access: how a GPU enters a container, as in `select_gpus.attach`.
         per_seat: how many GPUs a seat gets.
         per_gpu: how many seats and labs may share a GPU.
-        namespace: the PID namespace of this machine, in which leases name processes.
     """
 
     stack: str
@@ -32,7 +30,6 @@ class HubGpus:
     access: str
     per_seat: int
     per_gpu: int
-    namespace: int
 
     @property
     def seats(self) -> int:
@@ -74,7 +71,6 @@ def describe(hub: HubSettings, placement: Placement, engine: Engine) -> HubGpus 
         access=lab_service.gpu_access(placement.stack, engine),
         per_seat=hub.gpus,
         per_gpu=per_gpu(),
-        namespace=ProcessTable.own().namespace,
     )
 
 

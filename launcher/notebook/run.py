@@ -61,7 +61,7 @@ def run(
         print_status(f"It runs in {chosen.description}, because {chosen.reason}.")
         if chosen.engine is None:
             return _run_in_environment(server, placement, lease, dry)
-        return _run_in_container(server, placement, chosen.engine, lease, dry)
+        return _run_in_container(server, placement, chosen.engine, dry)
 
 
 def _page(lab: str) -> str:
@@ -85,7 +85,7 @@ def _page(lab: str) -> str:
 
 
 def _run_in_container(
-    server: NotebookServer, placement: Placement, engine: Engine, lease: RunLease, dry: bool
+    server: NotebookServer, placement: Placement, engine: Engine, dry: bool
 ) -> int:
     variables = {
         **lab_service.user_variables(placement, engine.rootless),
@@ -105,7 +105,7 @@ def _run_in_container(
     make_writable_folder(ROOT / "work" / "progress", placement.owner)
     lab_service.prepare(engine, name, service, spec, placement.owner)
     with network(engine, spec), announced(server):
-        return run_container.run(engine, spec, NAME, lease.bind_to_process)
+        return run_container.run(engine, spec, NAME)
 
 
 def _create_network_command(spec: ContainerSpec) -> list[str]:

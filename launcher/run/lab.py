@@ -96,7 +96,7 @@ def _run(
             announce_choices(command.name, placement, chosen)
         if chosen.engine is None:
             return _run_in_environment(command, placement, lease, dry)
-        return _run_in_container(command, placement, chosen.engine, lease, dry)
+        return _run_in_container(command, placement, chosen.engine, dry)
 
 
 def build(stack: str, runtime: str, jupyterlab: bool = False) -> None:
@@ -124,9 +124,7 @@ def build(stack: str, runtime: str, jupyterlab: bool = False) -> None:
     build_image.build(chosen.engine, name, service, reason)
 
 
-def _run_in_container(
-    command: LabCommand, placement: Placement, engine: Engine, lease: RunLease, dry: bool
-) -> int:
+def _run_in_container(command: LabCommand, placement: Placement, engine: Engine, dry: bool) -> int:
     network = "host" if slurm_node.spans_nodes() else "bridge" if command.online else "none"
     variables = {
         **lab_service.user_variables(placement, engine.rootless),
@@ -142,7 +140,7 @@ def _run_in_container(
         return 0
     data_files.refuse_missing(command, spec.binds)
     lab_service.prepare(engine, name, service, spec, placement.owner)
-    return run_container.run(engine, spec, command.name, lease.bind_to_process)
+    return run_container.run(engine, spec, command.name)
 
 
 def _with_command(spec: ContainerSpec, command: LabCommand, placement: Placement) -> ContainerSpec:

@@ -1,11 +1,6 @@
 """GPUs of seats: leases, the line of those who wait, and the container. No hub runs here."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
@@ -13,14 +8,10 @@ from pathlib import Path
 
 from common.cards import Card
 from hub import seats, state, waiting_line
-from hub.seat_leases import RunningSeat, SeatLeases
+from hub.seat_leases import SeatLeases
 from hub.waiting_line import LeftTheLine, WaitingLine
 from launcher.engine.container_spec import ContainerSpec
-from launcher.gpu import lease_files
-from launcher.gpu.lease_files import Lease
-from launcher.gpu.lease_process import Process, ProcessTable
-from launcher.gpu.lease_report import AllTaken, describe
-from launcher.gpu.leases import Leases
+from launcher.gpu.leases import AllTaken, Leases, describe
 from launcher.gpu.model import AMD, NVIDIA, Gpu
 from launcher.gpu.select import LABEL, attach
 from launcher.hub import folder as hub_folder
@@ -30,7 +21,6 @@ from launcher.hub.gpus import HubGpus
 from launcher.run.file_owner import Owner
 from launcher.run.placement import Placement
 from launcher.run.runtime import Runtime
-from tests.conftest import REPO
 
 import pytest
 
@@ -40,21 +30,7 @@ GPUS = tuple(
     Gpu(AMD, number, "Instinct", "gfx942", node=node, devices=(KFD, node), gids=(992,))
     for number, node in enumerate(NODES)
 )
-PROC = Path("/proc")
-SEATS = HubGpus("rocm", GPUS, "auto", 1, 1, ProcessTable.own().namespace)
-# A hub that gives a seat its GPU, which its container's process keeps, and is then killed.
-HUB = """
-import sys
-from pathlib import Path
-from tests.hub.test_seat_gpus import PROC, SEATS, SeatLeases
-folder, learner, pid = sys.argv[1:]
-leases = SeatLeases(SEATS, Path(folder), PROC)
-print(len(leases.take(learner)))
-if int(pid):
-    leases.hand_over(learner, int(pid))
-print("given", flush=True)
-sys.stdin.read()
-"""
+SEATS = HubGpus("rocm", GPUS, "auto", 1, 1)
 
 
 @pytest.fixture
@@ -63,17 +39,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def container() -> Iterator["subprocess.Popen[bytes]"]:
-    """Return a process that stands for the first one of a container."""
-    process = subprocess.Popen(["sleep", "600"])
-    yield process
-    process.kill()
-    process.wait()
-
-
 def leases_of(folder: Path, gpus: HubGpus = SEATS) -> SeatLeases:
-    return SeatLeases(gpus, folder, PROC)
+    return SeatLeases(gpus, folder)
 
 
 def lab(folder: Path, gpus: tuple[Gpu, ...] = GPUS) -> Leases:
@@ -83,20 +50,6 @@ def lab(folder: Path, gpus: tuple[Gpu, ...] = GPUS) -> Leases:
 
 def numbers(gpus: tuple[Gpu, ...]) -> list[int]:
     return [gpu.index for gpu in gpus]
-
-
-def start_and_kill_hub(folder: Path, learner: str, pid: int) -> None:
-    hub = subprocess.Popen(
-        [sys.executable, "-c", HUB, folder, learner, str(pid)],
-        cwd=REPO,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert hub.stdout is not None
-    assert [hub.stdout.readline(), hub.stdout.readline()] == ["1\n", "given\n"]
-    hub.send_signal(signal.SIGKILL)
-    hub.communicate()
 
 
 def test_a_lab_never_gets_the_gpu_of_a_seat_and_a_seat_never_that_of_a_lab(folder: Path) -> None:
@@ -118,57 +71,19 @@ def test_the_list_of_leases_names_the_learner(folder: Path) -> None:
     assert lab(folder).held() == []
 
 
-def test_a_lease_outlives_a_hub_that_is_killed_and_ends_with_the_container(
-    folder: Path, container: "subprocess.Popen[bytes]"
-) -> None:
-    start_and_kill_hub(folder, "ada", container.pid)
-    leases = leases_of(folder)
-    assert numbers(leases.take("ben")) == [1]
-    assert leases.take("carla") == ()
-    assert leases.find_again([RunningSeat("ada", container.pid, (NODES[0],))]) == []
-    assert len(lab(folder).held()) == 2, "the lease of a seat that has one isn't taken twice"
-    container.kill()
-    container.wait()
-    assert numbers(leases.take("carla")) == [0]
-
-
-def test_a_hub_that_was_killed_too_early_takes_the_lease_of_a_running_seat_again(
-    folder: Path, container: "subprocess.Popen[bytes]"
-) -> None:
-    start_and_kill_hub(folder, "ada", 0)
-    assert lab(folder).held() == []
-    seat = RunningSeat("ada", container.pid, (NODES[0],))
-    assert leases_of(folder).find_again([seat]) == []
-    assert lab(folder).held()[0].gpus == (NODES[0],)
-    del seat
-    assert numbers(lab(folder).take(1, "LLM06")) == [1]
-
-
-def test_a_running_seat_without_a_lease_is_named_if_somebody_else_has_its_gpu(
-    folder: Path, container: "subprocess.Popen[bytes]"
-) -> None:
+def test_the_next_hub_takes_the_leases_of_running_seats_again(folder: Path) -> None:
     labs = lab(folder)
     assert numbers(labs.take(1, "LLM06")) == [0]
-    seat = RunningSeat("ada", container.pid, (NODES[0],))
-    assert leases_of(folder).find_again([seat]) == ["ada"]
-    gone = RunningSeat("ben", container.pid, ("/dev/dri/renderD200",))
-    assert leases_of(folder).find_again([gone]) == ["ben"]
-    ended = RunningSeat("carla", 2**22 + 1, (NODES[1],))
-    assert leases_of(folder).find_again([ended]) == []
-    assert len(labs.held()) == 1
-
-
-def test_a_process_of_the_same_number_in_another_container_holds_no_seat_s_lease(
-    folder: Path, container: "subprocess.Popen[bytes]"
-) -> None:
-    elsewhere = Process(container.pid, 1, Process.running(container.pid).boot, namespace=1)
-    lease, descriptor = lease_files.create(
-        folder, Lease("LLM06 in another container", (NODES[1],), process=elsewhere)
-    )
-    os.close(descriptor)
-    assert [one.holder for one in lab(folder).held()] == [lease.holder]
-    assert leases_of(folder).find_again([RunningSeat("ada", container.pid, (NODES[0],))]) == []
-    assert {one.holder for one in lab(folder).held()} == {lease.holder, "seat of ada"}
+    leases = leases_of(folder)
+    seats = {
+        "ada": [NODES[1]],
+        "ben": [NODES[0]],  # a lab has taken its GPU
+        "carla": ["/dev/dri/renderD200"],  # the site has taken its GPU away from the hub
+    }
+    assert leases.take_again(seats) == ["ben", "carla"]
+    assert [one.holder for one in labs.held()] == ["LLM06", "seat of ada"]
+    leases.release("ada")
+    assert [one.holder for one in labs.held()] == ["LLM06"]
 
 
 def test_a_seat_that_starts_again_doesn_t_hold_the_gpu_of_its_failed_start_too(
