@@ -123,12 +123,9 @@ def run_ours(
     return {"who": f"LLM10, {processes} processes", **row, "seconds": seconds}
 
 
-def choose(processes: int) -> str:
-    """Print and return our precision: the one in which a process's products are faster."""
-    torch.set_num_threads(1)  # as in our processes
-    config, recipe = training.HEADLINE
-    product = (recipe.batch // processes * config.context, config.d_model)
-    precision, why = choose_precision("auto", product)
+def choose() -> str:
+    """Print and return the precision that this processor is fast in."""
+    precision, why = choose_precision("auto", training.HEADLINE[0].d_model)
     print(f"ours in {precision}: {why}")
     return precision
 
@@ -192,7 +189,7 @@ def main() -> None:
     print(f"{describe_device(torch.device('cpu'))}; torch {torch.__version__}")
     for path in (parsed.corpus, parsed.nanogpt / "train.py", parsed.nanogpt / "model.py"):
         print(f"{path.name} SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    precision = choose(parsed.processes)
+    precision = choose()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -39,7 +39,7 @@ from labs.shared.small_gpt import Position, attend
 import torch
 from torch import Tensor, nn
 
-lab = Lab("LLM05b+", product=(128, 32))
+lab = Lab("LLM05b+", width=32)
 
 # %% [markdown]
 # ## 1. The law of depth, with a derived band

@@ -24,7 +24,7 @@ from labs.shared.small_gpt import Learned, Position
 import torch
 from torch import Tensor, nn
 
-lab = Lab("LLM05b", product=(128, 32))
+lab = Lab("LLM05b", width=32)
 DOUBLE = torch.float64
 PLACEMENTS = ("Post-LN", "Pre-LN")
 FFN_ADDS = 0.2329  # to the stream's mean square: section 2 derives it

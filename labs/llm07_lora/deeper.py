@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from torch import Tensor, nn
 
-lab = Lab("LLM07+", product=(256, 32))  # glass trains most: 4 rows of 64; A and B are thin
+lab = Lab("LLM07+", width=32)  # A and B are thin
 lab.before_run(assets.check_model)
 
 # %% [markdown]

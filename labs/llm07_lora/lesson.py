@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor, nn
 
-lab = Lab("LLM07", product=(128, 32))  # glass trains most: 128 tokens; A and B are thin
+lab = Lab("LLM07", width=32)  # A and B are thin
 lab.before_run(assets.check_model)
 
 # %% [markdown]

@@ -667,7 +667,7 @@ def where_the_time_goes(run: Run):
     what = "operations of the products: backward ÷ forward"
     run.check(what, backward / forward, at_least=1.9, at_most=2.2, because=because, decides=True)
     ways = {"our AdamW": AdamW, "fused AdamW": partial(torch.optim.AdamW, fused=True)}
-    with run.small_products(len(rows) * training.TOKENS, model.config.hidden_size):
+    with run.small_products(model.config.hidden_size):
         ours, theirs = stopwatch(run, rows, ways, 30)  # precision and threads of our trainings
     run.measure("time of backward ÷ forward", ours[2] / ours[1], timed=True)
     share = ours[4] / sum(ours)

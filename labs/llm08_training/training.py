@@ -330,7 +330,7 @@ def fit(
         return parts.loss(run, model, test, PAD, at_once=100)
 
     # the rows of a step, not of a micro-batch: then all loops of LLM08+ get the same precision
-    with run.small_products(how.batch * accumulate * TOKENS, model.config.hidden_size):
+    with run.small_products(model.config.hidden_size):
         trained = train(run, f"{name}, seed {seed}", model, rows, how, parts.loop, watch)
         precision = run.precision
     return Fit(trained, exam(run, trained.model, held_out), precision)
@@ -348,5 +348,5 @@ def fit_early(run: Run, parts: Parts, seed: int) -> Any:
     rows = rows_of(parts.encode, seed, count_of(run))
     model = build(run, seed)
     loop = replace(parts.loop, lr_at=lr_at)
-    with run.small_products(how.batch * TOKENS, model.config.hidden_size):
+    with run.small_products(model.config.hidden_size):
         return train(run, f"the first fifth, seed {seed}", model, rows, how, loop).model

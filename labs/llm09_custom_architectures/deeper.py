@@ -42,7 +42,7 @@ from labs.llm09_custom_architectures.lesson import (
     windows,
 )
 from labs.llm09_custom_architectures.new_process import open_in_new_process
-from labs.llm09_custom_architectures.training import PRODUCT, fit, framed, images, reader, right_at
+from labs.llm09_custom_architectures.training import WIDTH, fit, framed, images, reader, right_at
 from labs.llm09_custom_architectures.trap import Trap
 
 import safetensors.torch
@@ -53,7 +53,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutput
 
 transformers.utils.logging.disable_progress_bar()  # these weights load in less than a second
-lab = Lab("LLM09+", product=PRODUCT)
+lab = Lab("LLM09+", width=WIDTH)
 
 # %% [markdown]
 # ## 1. Read a safetensors file

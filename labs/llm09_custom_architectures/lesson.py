@@ -21,13 +21,13 @@ from labs.llm06_attention import GUESS, recall_batch
 from labs.llm09_custom_architectures import adapters, careless, convolutions, costs, figures, looks
 from labs.llm09_custom_architectures.hybrids import Block, CausalAttention, Mixer, compare, trained
 from labs.llm09_custom_architectures.knock_outs import check_parts, recall_without
-from labs.llm09_custom_architectures.training import PRODUCT, compare_readers, mlp, reader
+from labs.llm09_custom_architectures.training import WIDTH, compare_readers, mlp, reader
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-lab = Lab("LLM09", product=PRODUCT)
+lab = Lab("LLM09", width=WIDTH)
 
 # %% [markdown]
 # ## 1. A module in forty lines

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 MARGIN = 2  # pixels around a digit
 LR = 1e-2  # of the digit readers
-# Rows and width of the MLP's products, by which `auto` chooses a precision. In bf16, an MLP's step
-# took 1.9 times as long on a Xeon, a CNN's 1.3 times, and a hybrid's as long as in fp32: casts cost
-# what the products save.
-PRODUCT = (64, 28)
+# The width of the MLP's matrices, by which `auto` chooses a precision. In bf16, an MLP's step took
+# 1.9 times as long on a Xeon, a CNN's 1.3 times, and a hybrid's as long as in fp32: casts cost what
+# the products save.
+WIDTH = 28
 
 # Digits.
 

@@ -162,8 +162,7 @@ def tune(
     checkpoints = Checkpoints(run, name, depends_on=facts, steps=how.steps)
     pad = tokenizer.eos_token_id
     loop = replace(LLM08.loop, collate=lambda rows: LLM08.collate(rows, pad))
-    tokens = sum(len(row["input_ids"]) for row in table) // len(table)
-    with run.small_products(how.batch * tokens, base.config.d_model):
+    with run.small_products(base.config.d_model):
         return train(run, name, model, table, how, loop, checkpoints=checkpoints).model
 
 

@@ -14,17 +14,23 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from accelerate.tracking import TensorBoardTracker
 
-PRODUCT = (512, 512)  # rows and width of the speed test's matrices: about a millisecond a product
-MIN_GAIN = 1.2  # bf16 ÷ fp32 speed; a smaller gain is close to the noise and costs precision
+# Below this width of a matrix, bf16 is no faster on a CPU: the rounding takes longer than it saves.
+# On a Xeon with AMX, rows times 64 × 64 were 0.7 times as fast as in fp32, 128 × 128 1.7 times.
+SMALLEST_WIDTH = 128
+LARGE = 512
+CPUINFO = Path("/proc/cpuinfo")
 _ACCELERATE_NAME = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
-def choose_precision(asked: str, product: tuple[int, int] = PRODUCT) -> tuple[str, str]:
+def choose_precision(asked: str, width: int = LARGE) -> tuple[str, str]:
     """Return the precision for training and throughput, and the reason.
+
+    `auto` follows from what the hardware says of itself and measures nothing: the same seed gives
+    the same numbers tomorrow, however busy the machine is.
 
     Args:
         asked: fp32, bf16, fp16 or auto.
-        product: the size of the products that decide on a CPU: rows, and width of the matrix.
+        width: the width of the matrices in most products.
 
     Raises:
         Card: for fp16 without a GPU: CPUs have no fast fp16, and no loss scaling.
@@ -41,45 +47,25 @@ def choose_precision(asked: str, product: tuple[int, int] = PRODUCT) -> tuple[st
     if gpu:
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return ("bf16", "this GPU supports it") if fast else ("fp32", "this GPU lacks bf16")
-    if not torch.cpu._is_avx512_bf16_supported():  # pyright: ignore[reportPrivateUsage]
-        return "fp32", "this CPU lacks AVX512-BF16"
-    gain = _gain_of_bf16(*product)
-    if gain < MIN_GAIN:
-        return "fp32", f"on this CPU, bf16 is {1 / gain:.1f} times as slow"
-    return "bf16", f"{gain:.1f} times as fast as fp32 on this CPU"
+    unit = _fast_bf16_of_cpu()
+    if unit and width < SMALLEST_WIDTH:
+        return "fp32", "bf16 doesn't pay for matrices as small as this lab's"
+    return ("bf16", f"this CPU has {unit}") if unit else ("fp32", "this CPU has no fast bf16")
 
 
 @cache
-def _gain_of_bf16(rows: int, width: int) -> float:
-    """Return the measured speed of matrix products, bf16 ÷ fp32.
+def _fast_bf16_of_cpu() -> str:
+    """Return what makes this CPU fast in bf16; "" if nothing does.
 
-    In bf16 the rows are rounded before the product, and the result is widened after it, as in
-    mixed precision. The gain can't be read from the instruction set: of two CPUs with AVX512-BF16,
-    an AMD EPYC was twice as fast in bf16, an Intel Xeon half as fast. Nor from one size: on a Xeon
-    with AMX, 512 rows times 512 × 512 were 3.2 times as fast in bf16, 416 times 64 × 64 took 1.4
-    times as long.
+    AVX512-BF16 alone isn't enough: an AMD EPYC with it was twice as fast in bf16, an Intel Xeon
+    half as fast.
     """
-    from labs.kit.measure import seconds_paired
-
-    fp32 = torch.ones(rows, width)
-    matrix = torch.ones(width, width)
-    rounded = matrix.bfloat16()
-    times = max(1, 2**20 // (rows * width))  # the smallest takes microseconds
-
-    def in_fp32() -> None:
-        for _ in range(times):
-            _ = fp32 @ matrix
-
-    def in_bf16() -> None:
-        for _ in range(times):
-            _ = (fp32.bfloat16() @ rounded).float()
-
-    threads = torch.get_num_threads()
-    if (rows, width) != PRODUCT:
-        torch.set_num_threads(1)  # as trainings of small models do
-    slow, fast = seconds_paired(in_fp32, in_bf16, 9)
-    torch.set_num_threads(threads)
-    return min(slow) / min(fast)
+    processor = _processor()
+    flags = processor.get("flags", "").split()
+    if "amx_bf16" in flags:
+        return "AMX-BF16"
+    amd = processor.get("vendor_id") == "AuthenticAMD"
+    return "AVX512-BF16" if amd and "avx512_bf16" in flags else ""
 
 
 def make_accelerator(precision: str, seed: int = 0, board: Path | None = None) -> "Accelerator":
@@ -128,12 +114,12 @@ def describe_device(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     capability = torch.backends.cpu.get_cpu_capability()
     threads = torch.get_num_threads()
-    return f"{_cpu_name()}, {threads} thread{'s' if threads > 1 else ''}, {capability}"
+    name = _processor().get("model name", "CPU")
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}, {capability}"
 
 
-def _cpu_name() -> str:
-    with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return "CPU"
+def _processor() -> dict[str, str]:
+    """Return what Linux says of the first processor, by the names in /proc/cpuinfo."""
+    first = CPUINFO.read_text(encoding="utf-8").partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}

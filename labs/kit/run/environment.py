@@ -33,6 +33,7 @@ def environment(run: Run, lesson: Lesson) -> dict[str, Any]:
         "processes": run.accelerator.num_processes,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "precision": run.precision,
+        "precision_because": run.why_precision,
         "size": run.size,
         "seed": run.seed,
         "online": run.online,

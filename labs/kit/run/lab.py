@@ -14,7 +14,7 @@ from common.source import require_experiment
 from common.syllabus import find
 from labs.kit.report.figure_style import use_style
 from labs.kit.run import sheet_process
-from labs.kit.run.devices import PRODUCT, choose_precision
+from labs.kit.run.devices import LARGE, choose_precision
 from labs.kit.run.filled_sheet import open_sheet
 from labs.kit.run.processes import group_size, is_main, nodes, run_ranks
 from labs.kit.run.resume import require_checkpoints, say_how_to_resume
@@ -30,14 +30,14 @@ class Lab:
 
     Args:
         name: the name of a lesson or a deeper part.
-        product: the size of most products in its trainings, rows and width of the matrix; `auto`
-            compares the precisions of a CPU by it.
+        width: the width of the matrices in most products of its trainings; `auto` chooses a CPU's
+            precision by it.
     """
 
-    def __init__(self, name: str, product: tuple[int, int] = PRODUCT) -> None:
+    def __init__(self, name: str, width: int = LARGE) -> None:
         """Find the lab's file; it registers its parts and experiments as it is imported."""
         self.lesson = find(name)[0]
-        self.product = product
+        self.width = width
         self.experiments: dict[str, Callable[[Run], Any]] = {}
         self.exercises: dict[str, Callable[..., Any]] = {}
         self._parser = parser_of(self.lesson)
@@ -141,7 +141,7 @@ class Lab:
         for hook in self._hooks:
             hook(settings)
         if settings.processes > 1 or nodes() > 1:
-            precision = choose_precision(settings.precision, self.product)[0]  # for all of them
+            precision = choose_precision(settings.precision, self.width)[0]  # for all of them
             settings = replace(settings, precision=precision)
             return run_ranks(settings.processes, run_rank, self.lesson.name, settings)
         return self._run(settings)
@@ -158,7 +158,7 @@ class Lab:
             raise
 
     def _session(self, settings: Settings) -> Session:
-        return Session(self.lesson, settings, self.product)
+        return Session(self.lesson, settings, self.width)
 
     def _run_one(self, session: Session, name: str) -> int:
         """Run one experiment, and what it needs: a training that others use too, for example."""

@@ -57,6 +57,7 @@ class Run(Findings):
         self.precision = precision
         self.checkpoint_folders: list[CheckpointFolder] = []
         self.logged = False
+        self.why_precision = "as requested"
 
     @property
     def seed(self) -> int:
@@ -87,21 +88,20 @@ class Run(Findings):
         return self.accelerator.device
 
     @contextmanager
-    def small_products(self, rows: int, width: int) -> Generator[None]:
+    def small_products(self, width: int) -> Generator[None]:
         """Prepare models in fp32 within this block if bf16 doesn't pay for products of this size.
 
         It changes only the precision that `auto` chose on a CPU, by larger products.
 
         Args:
-            rows: of the products, usually B·T.
-            width: of the square matrix.
+            width: of the matrices.
         """
         from labs.kit.run.devices import choose_precision
 
         from accelerate.utils import AutocastKwargs
 
         auto = self.settings.precision == "auto" and self.device.type == "cpu"
-        if not auto or choose_precision("auto", (rows, width))[0] == self.precision:
+        if not auto or choose_precision("auto", width)[0] == self.precision:
             yield
             return
         accelerator: Any = self.accelerator

@@ -20,7 +20,7 @@ from labs.kit.records import PARTS, Experiment
 from labs.kit.report import index, page
 from labs.kit.run import predictions, repeat, results, stop_request
 from labs.kit.run.console import Output
-from labs.kit.run.devices import PRODUCT, choose_precision, describe_device
+from labs.kit.run.devices import LARGE, choose_precision, describe_device
 from labs.kit.run.environment import environment, stack
 from labs.kit.run.missing_gpu import require_gpu
 from labs.kit.run.processes import is_main
@@ -44,7 +44,7 @@ class Session:
     Args:
         lesson: the lab.
         settings: the options of the run.
-        product: the size of the products by which `auto` compares the precisions of a CPU.
+        width: the width of the matrices by which `auto` chooses the precision of a CPU.
 
     Raises:
         Card: if the GPU or the precision isn't available, or the outputs folder can't be written.
@@ -54,12 +54,12 @@ class Session:
         self,
         lesson: Lesson,
         settings: Settings,
-        product: tuple[int, int] = PRODUCT,
+        width: int = LARGE,
     ) -> None:
         """Create the folder of the run, open its log and print the header."""
         self.lesson = lesson
         require_gpu(stack().get("stack", "cpu"))
-        precision, reason = choose_precision(settings.precision, product)
+        precision, reason = choose_precision(settings.precision, width)
         self._files = ExitStack()
         self.folder = new_folder(settings.outputs, lesson.name) if is_main() else Path(os.devnull)
         self._files.enter_context(writing_to(self.folder))
@@ -67,8 +67,9 @@ class Session:
         log = self._files.enter_context(log_path.open("w", encoding="utf-8"))
         self.output = Output(log, silent=not is_main())
         self.run = Run(settings, precision, self.output, self.folder, lesson)
+        self.run.why_precision = reason
         self.experiments: list[Experiment] = []
-        self._print_header(reason)
+        self._print_header()
 
     def __enter__(self) -> "Session":
         """Return the session."""
@@ -84,13 +85,13 @@ class Session:
             if is_main() and not self.experiments:  # refused before the first experiment
                 shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _print_header(self, reason: str) -> None:
+    def _print_header(self) -> None:
         run = self.run
         processes = run.accelerator.num_processes
         group = f" · {processes} processes" if processes > 1 else ""
         self.output.print(Rule(f"{self.lesson.name} · {self.lesson.title}", align="left"))
         self.output.print(
-            f"{describe_device(run.device)} · {run.precision} ({reason}) · "
+            f"{describe_device(run.device)} · {run.precision} ({run.why_precision}) · "
             f"size {run.size} · seed {run.seed}{group}"
         )
 

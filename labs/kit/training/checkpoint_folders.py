@@ -24,7 +24,8 @@ from labs.kit.run.run import Run
 
 # These differ on another machine; a training can resume there, but not bit for bit.
 MACHINE = ("stack", "python", "device", "threads", "cpu_capability")
-IRRELEVANT = ("online", "only", "options")  # to the weights; each option is a fact by its name
+# Irrelevant to the weights; each option is a fact by its name.
+IRRELEVANT = ("online", "only", "options", "precision_because")
 LOCK = ".lock"  # has a note of the process that locked it last, and of its job
 MAX_CHARACTERS = 60  # of two values that are shown
 NAMES = {"lab_sha256": "the lab's text", "sources_sha256": "the text of labs that it imports"}

@@ -1,4 +1,4 @@
-"""The precision of a run: as requested, or chosen for the hardware."""
+"""The precision of a run: as requested, or what the hardware is fast in."""
 
 import io
 from collections.abc import Iterator
@@ -15,57 +15,58 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+CPU = "processor\t: 0\nvendor_id\t: {}\nmodel name\t: A CPU\nflags\t\t: fpu {}\n\nprocessor\t: 1\n"
 
-@pytest.fixture
-def cpu_with_bf16(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+
+def processor(monkeypatch: pytest.MonkeyPatch, folder: Path, vendor: str, flags: str) -> None:
+    """Let the machine have this processor and no GPU."""
+    (folder / "cpuinfo").write_text(CPU.format(vendor, flags))
+    monkeypatch.setattr(devices, "CPUINFO", folder / "cpuinfo")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    return monkeypatch
+    devices._fast_bf16_of_cpu.cache_clear()
 
 
-@pytest.mark.parametrize(("gain", "chosen"), [(0.5, "fp32"), (1.1, "fp32"), (1.9, "bf16")])
-def test_a_cpu_with_bf16_trains_in_it_if_that_is_faster(
-    cpu_with_bf16: pytest.MonkeyPatch, gain: float, chosen: str
+@pytest.fixture(autouse=True)
+def _forget_the_processor() -> Iterator[None]:
+    yield
+    devices._fast_bf16_of_cpu.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "chosen", "why"),
+    [
+        ("GenuineIntel", "avx512f avx512_bf16 amx_bf16", "bf16", "this CPU has AMX-BF16"),
+        ("AuthenticAMD", "avx512f avx512_bf16", "bf16", "this CPU has AVX512-BF16"),
+        ("GenuineIntel", "avx512f avx512_bf16", "fp32", "this CPU has no fast bf16"),
+        ("AuthenticAMD", "avx2", "fp32", "this CPU has no fast bf16"),
+    ],
+)
+def test_the_precision_follows_from_what_the_processor_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vendor: str, flags: str, chosen: str, why: str
 ) -> None:
-    cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda *_: gain)
-    precision, reason = devices.choose_precision("auto")
-    assert precision == chosen
-    assert f"{gain if chosen == 'bf16' else 1 / gain:.1f} times as" in reason
+    processor(monkeypatch, tmp_path, vendor, flags)
+    assert devices.choose_precision("auto") == (chosen, why)
 
 
-def test_the_speed_of_a_cpu_without_bf16_is_not_measured(
-    cpu_with_bf16: pytest.MonkeyPatch,
+def test_small_matrices_are_in_fp32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    processor(monkeypatch, tmp_path, "GenuineIntel", "amx_bf16")
+    assert devices.choose_precision("auto", 64)[0] == "fp32"
+    assert devices.choose_precision("auto", 128)[0] == "bf16"
+
+
+def test_a_requested_precision_is_taken_except_fp16_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    cpu_with_bf16.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda *_: pytest.fail("it was measured"))
-    assert devices.choose_precision("auto")[0] == "fp32"
-
-
-@pytest.mark.usefixtures("cpu_with_bf16")
-def test_a_requested_precision_is_taken_except_fp16_on_a_cpu() -> None:
+    processor(monkeypatch, tmp_path, "GenuineIntel", "")
     assert devices.choose_precision("bf16") == ("bf16", "as requested")
     with pytest.raises(Card, match="fp16"):
         devices.choose_precision("fp16")
 
 
-@pytest.mark.parametrize("product", [devices.PRODUCT, (128, 32)])
-def test_the_gain_is_measured_on_this_cpu(product: tuple[int, int]) -> None:
-    assert 0.01 < devices._gain_of_bf16(*product) < 100
-
-
-def test_a_lab_of_small_products_is_measured_by_them(cpu_with_bf16: pytest.MonkeyPatch) -> None:
-    def gain(rows: int, width: int) -> float:
-        return rows / width / 8
-
-    cpu_with_bf16.setattr(devices, "_gain_of_bf16", gain)
-    assert devices.choose_precision("auto", (128, 32))[0] == "fp32"
-    assert devices.choose_precision("auto", (128, 8))[0] == "bf16"
-
-
 @pytest.fixture
-def bf16_by_auto(cpu_with_bf16: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Return a run whose precision is bf16, chosen on a CPU that is slow if products are small."""
-    cpu_with_bf16.setattr(devices, "_gain_of_bf16", lambda rows, width: rows * width / 2**16)
+def bf16_by_auto(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+    """Return a run whose precision is bf16, chosen by auto on a CPU."""
+    processor(monkeypatch, tmp_path, "GenuineIntel", "amx_bf16")
     AcceleratorState._reset_state(reset_partial_state=True)
     yield Run(Settings(precision="auto"), "bf16", Output(io.StringIO()), Path("nowhere"))
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -73,7 +74,7 @@ def bf16_by_auto(cpu_with_bf16: pytest.MonkeyPatch) -> Iterator[Run]:
 
 def test_small_products_are_in_fp32_where_auto_chose_bf16(bf16_by_auto: Run) -> None:
     run = bf16_by_auto
-    with run.small_products(416, 64):
+    with run.small_products(64):
         assert run.precision == "fp32"
         small = run.accelerator.prepare(torch.nn.Linear(64, 64))
     assert run.precision == "bf16"
@@ -88,5 +89,5 @@ def test_small_products_are_in_fp32_where_auto_chose_bf16(bf16_by_auto: Run) -> 
 def test_a_requested_precision_holds_for_small_products_too(bf16_by_auto: Run) -> None:
     run = bf16_by_auto
     run.settings = replace(run.settings, precision="bf16")
-    with run.small_products(416, 64):
+    with run.small_products(64):
         assert run.precision == "bf16"
