@@ -348,7 +348,7 @@ def build(
 
 
 @task(
-    positional=["folder"],
+    positional=_optional("folder", "bundle", "--stack", "--runtime"),
     auto_shortflags=False,
     help={
         "folder": "a new folder, for example on a USB stick, or an earlier bundle",
@@ -356,7 +356,7 @@ def build(
         "runtime": "docker: images; venv: wheels for this Python; auto (default): as a lab runs",
     },
 )
-def bundle(_: Context, folder: Any, stack: str = "auto", runtime: str = "auto") -> None:
+def bundle(_: Context, folder: str = "", stack: str = "auto", runtime: str = "auto") -> None:
     """Write all that a machine without a network needs into a folder, with a script `setup`."""
     if _help_instead("bundle", folder):
         return

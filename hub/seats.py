@@ -4,6 +4,7 @@ from typing import Any
 
 from launcher.engine.container_spec import Bind, ContainerSpec
 
+LOG = {"max-size": "10m", "max-file": "2"}  # without limits, it grows as long as the seat lives
 CPU_PERIOD = 100_000  # microseconds; DockerSpawner sets it, which excludes nano_cpus
 
 
@@ -22,12 +23,11 @@ def host_config(spec: ContainerSpec, learner: tuple[Bind, ...]) -> dict[str, Any
     arguments = spec.sdk_arguments()
     same = (
         *("init", "read_only", "cap_drop", "security_opt", "tmpfs", "shm_size", "pids_limit"),
-        *("mem_limit", "cpuset_cpus", "cgroup_parent", "ulimits", "devices"),
+        *("mem_limit", "memswap_limit", "cpuset_cpus", "cgroup_parent", "ulimits", "devices"),
         *("group_add", "device_requests", "runtime", "dns"),
     )
     config = {name: arguments[name] for name in same if arguments[name]}
-    if spec.mem_limit:
-        config["memswap_limit"] = spec.mem_limit  # or a seat would take as much again of the swap
+    config["log_config"] = {"Type": "json-file", "Config": LOG}
     if spec.cpus:
         config["cpu_period"] = CPU_PERIOD
         config["cpu_quota"] = round(spec.cpus * CPU_PERIOD)

@@ -83,6 +83,13 @@ def test_a_lab_must_be_named(words: tuple[str, ...]) -> None:
     assert ended.stdout == ""
 
 
+@pytest.mark.parametrize("words", [("bundle",), ("bundle", "--stack", "cpu")])
+def test_a_bundle_needs_a_folder(words: tuple[str, ...]) -> None:
+    ended = invoke(*words)
+    assert ended.returncode == 2, ended
+    assert "what: Which folder?" in ended.stderr
+
+
 def test_a_lab_must_be_named_with_options_too() -> None:
     ended = invoke("lab", "--stack", "cpu")
     assert ended.returncode == 1, ended  # Invoke's own complaint

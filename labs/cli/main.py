@@ -9,7 +9,7 @@ from common.lab_options import require_one_lab
 from common.options import Parser, common_parser, settings_from
 from common.source import experiments
 from common.syllabus import Lesson, find, lessons
-from common.terminal import screen
+from common.terminal import leaving_reader, screen
 from labs.cli import run_several
 
 from rich.table import Table
@@ -49,12 +49,13 @@ def _main(arguments: list[str]) -> int:
         return import_module(VERBS[arguments[0]]).main(arguments[1:])
     parsed, own_words = _parse(arguments)
     settings = settings_from(parsed)
-    if not parsed.labs:
-        print_syllabus()
-        return 0
-    chosen = find(parsed.labs)
-    if parsed.list:
-        print_experiments(chosen)
+    chosen = find(parsed.labs) if parsed.labs else []
+    if parsed.list or not chosen:
+        with leaving_reader():
+            if chosen:
+                print_experiments(chosen)
+            else:
+                print_syllabus()
         return 0
     require_one_lab(chosen, settings.only)
     if len(chosen) > 1:

@@ -1,8 +1,6 @@
 """`python -m labs progress`: what is done, what was tried and what is next; or a class's table."""
 
 import csv
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from common.options import Parser
 from common.progress import Part
 from common.standing import COLUMNS, MARKS, Standing
 from common.syllabus import lessons
-from common.terminal import line, screen
+from common.terminal import leaving_reader, line, screen
 from labs.cli import class_table
 
 from rich.table import Table
@@ -20,7 +18,7 @@ DESCRIPTION = "Show your progress: exercises done, tried and not started, and wh
 
 
 def main(arguments: list[str]) -> int:
-    """Run `python -m labs progress`; return 0, or 141 if the reader of the output has left."""
+    """Run `python -m labs progress`; return 0."""
     parser = Parser(prog="python -m labs progress", description=DESCRIPTION, allow_abbrev=False)
     parser.help_command = "invoke progress --help"
     parser.add_argument(
@@ -28,12 +26,8 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--csv", action="store_true", help="print CSV, one line for each exercise")
     parsed = parser.parse_args(arguments)
-    try:
+    with leaving_reader():
         _print(parsed.group, parsed.csv)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     return 0
 
 

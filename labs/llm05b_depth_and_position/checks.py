@@ -122,6 +122,10 @@ def gradient_norms(module: Any) -> None:
         same = old is new if old is None or new is None else torch.equal(old, new)
         if not same:
             raise Mistake("your function changed a gradient: a probe must not")
+    numbers = _numbers(got)
+    for message, rule in WRONG_NORMS.items():  # before the type: it is the easier mistake
+        if len(numbers) == len(modules) and _all_close(numbers, [rule(m) for m in modules]):
+            raise Mistake(message)
     if isinstance(got, Tensor) or not isinstance(got, list):
         raise Mistake(f"expected a list with a float for each module, got {type(got).__name__}")
     if len(got) != len(modules):
@@ -129,15 +133,20 @@ def gradient_norms(module: Any) -> None:
     if not all(isinstance(norm, float) for norm in got):
         kinds = ", ".join(sorted({type(norm).__name__ for norm in got}))
         raise Mistake(f"expected floats, got {kinds}: call item(); an empty sum() is the int 0")
-    for message, rule in WRONG_NORMS.items():
-        if _all_close(got, [rule(m) for m in modules]):
-            raise Mistake(message)
     want = [_norm(m) for m in modules]
     for i, (norm, right) in enumerate(zip(got, want, strict=True)):
         if not math.isclose(norm, right, rel_tol=1e-5, abs_tol=1e-9):
             raise Mistake(f"module {i}: expected {right:.4g}, got {norm:.4g}: √ of all squares")
     if module.gradient_norms(iter(modules)) != got:
         raise Mistake("it needs a list: an iterable can be gone through only once")
+
+
+def _numbers(values: Any) -> list[float]:
+    """Return values as floats; none if they aren't numbers."""
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError, RuntimeError):
+        return []
 
 
 def _all_close(got: list[float], want: list[float]) -> bool:

@@ -63,6 +63,9 @@ def make(folder: str, stack: str, runtime: str) -> None:
     Raises:
         Card: If the clone has uncommitted changes, or something can't be had or written.
     """
+    if not folder:
+        why = "A bundle is a folder, for example on a USB stick."
+        raise Card("Which folder?", why, "invoke bundle /media/stick/llm-labs", WRONG_USAGE)
     commit = _commit()
     chosen = choose_runtime(runtime)
     placements = [placement_to_build(chosen, name) for name in _stacks(stack)]

@@ -28,6 +28,7 @@ class Engine:
     selinux: bool = False
     podman: bool = False
     cpus: int = 0  # 0: unknown
+    memory: int = 0  # bytes; 0: unknown, or the engine can't limit a container's
     first_uid: int = 0  # of a container's root on the host, if the engine remaps users
 
 
@@ -66,6 +67,7 @@ def connect() -> Engine:
         selinux="name=selinux" in security,
         podman="BuildahVersion" in info,
         cpus=info.get("NCPU", 0),
+        memory=info.get("MemTotal", 0) if info.get("MemoryLimit") else 0,
         first_uid=_first_uid(info) if "name=userns" in security else 0,
     )
 

@@ -102,6 +102,7 @@ def translate(service: Service) -> ContainerSpec:
         shm_size=int(keys.pop("shm_size", 0)),
         pids_limit=int(keys.pop("pids_limit", 0)),
         mem_limit=int(keys.pop("mem_limit", 0)),
+        memswap_limit=int(keys.pop("memswap_limit", 0)),
         cpus=float(keys.pop("cpus", 0)),
         cpuset=keys.pop("cpuset", ""),
         cgroup_parent=keys.pop("cgroup_parent", ""),

@@ -73,6 +73,7 @@ class ContainerSpec:
     shm_size: int = 0
     pids_limit: int = 0
     mem_limit: int = 0
+    memswap_limit: int = 0  # memory and swap together
     cpus: float = 0
     cpuset: str = ""
     cgroup_parent: str = ""
@@ -120,6 +121,7 @@ class ContainerSpec:
             "shm_size": self.shm_size or None,
             "pids_limit": self.pids_limit or None,
             "mem_limit": self.mem_limit or None,
+            "memswap_limit": self.memswap_limit or None,
             "nano_cpus": round(self.cpus * 1e9) or None,
             "cpuset_cpus": self.cpuset or None,
             "cgroup_parent": self.cgroup_parent or None,
@@ -179,5 +181,6 @@ class ContainerSpec:
             ("shm-size", self.shm_size),
             ("pids-limit", self.pids_limit),
             ("memory", self.mem_limit),
+            ("memory-swap", self.memswap_limit),
         )
         return words + [f"--{name}={limit}" for name, limit in limits if limit]

@@ -55,7 +55,8 @@ KNOWN_ERRORS = (
         r"|unknown command: docker compose",
         "Docker's compose plugin is missing.",
         "The launcher reads compose.yaml with `docker compose`.",
-        "sudo apt-get install docker-compose-v2 (elsewhere docker-compose-plugin, docker-compose)",
+        "sudo apt-get install docker-compose-v2 (elsewhere docker-compose-plugin, docker-compose); "
+        "or, without a container: --runtime venv",
     ),
     KnownError(
         r"'buildx' is not a docker command|requires? (the )?buildx|buildx.*(not found|is missing)",
@@ -108,10 +109,17 @@ KNOWN_ERRORS = (
         "invoke gpus shows what this machine has; sudo modprobe amdgpu loads AMD's driver",
     ),
     KnownError(
+        r"(unresolvable CDI devices|CDI device injection failed)[^\n]*nvidia\.com",
+        "The engine knows no CDI device of an NVIDIA GPU.",
+        "The NVIDIA Container Toolkit isn't installed, or /etc/cdi has no specification by it.",
+        "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml; or, without a container: "
+        "--runtime venv",
+    ),
+    KnownError(
         r"unresolvable CDI devices|CDI device injection failed",
         "The engine knows no CDI device of that name.",
         "CDI is disabled, or no specification in /etc/cdi names the device.",
-        "sudo amd-ctk cdi generate (NVIDIA: nvidia-ctk cdi generate); or LABS_DEVICES=nodes",
+        "sudo amd-ctk cdi generate; or LABS_DEVICES=nodes",
     ),
     KnownError(
         r"unable to find group",
@@ -150,8 +158,9 @@ KNOWN_ERRORS = (
         r"|certificate verify failed|i/o timeout|TLS handshake|no torch.* in the folder of wheels",
         "A download for the build failed.",
         "This machine can't reach the server that the lines above name.",
-        "invoke build, with a network. For a mirror or wheels on disk, see docs/administrators.md, "
-        f"“Without the internet”.{WITHOUT_IMAGE}",
+        "invoke build, with a network. For a base image on disk: LABS_BASE_IMAGE=… invoke build. "
+        "For a mirror or wheels on disk, see docs/administrators.md, “Without the internet”."
+        f"{WITHOUT_IMAGE}",
     ),
 )
 

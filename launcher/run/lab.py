@@ -78,6 +78,8 @@ def announce_choices(name: str, placement: Placement, chosen: Runtime) -> None:
     """Print where a lab runs, and why."""
     print_status(f"{name} runs on the {placement.stack} stack, because {placement.reason}.")
     print_status(f"It runs in {chosen.description}, because {chosen.reason}.")
+    if chosen.engine and (memory := lab_service.default_memory(chosen.engine)):
+        print_status(f"It may use {memory / 2**30:.0f} GiB of memory; LABS_MEMORY changes that.")
 
 
 def _run(

@@ -19,6 +19,7 @@ from launcher.run import folder_problems
 from launcher.run.file_owner import Owner, container_user, make_writable_folder
 from launcher.run.placement import Placement
 
+SHARE_OF_MEMORY = 0.8  # of the engine's machine
 HUB_CACHE = "/tmp/cache/huggingface"
 
 
@@ -66,6 +67,9 @@ def container_spec(service: Service, placement: Placement, engine: Engine) -> Co
     if placement.gpus:
         access = gpu_access(placement.stack, engine)
         spec = select_gpus.attach(spec, placement.stack, placement.gpus, access)
+    if not spec.mem_limit:
+        memory = default_memory(engine)
+        spec = replace(spec, mem_limit=memory, memswap_limit=memory)
     if engine.selinux:  # its labels would block the mounts and the device nodes
         spec = replace(spec, security_opt=(*spec.security_opt, "label=disable"))
     return spec
@@ -79,6 +83,16 @@ def gpu_access(stack: str, engine: Engine) -> str:
     """
     access = os.environ.get("LABS_DEVICES", "auto")
     return select_gpus.podman_access(stack, access) if engine.podman else access
+
+
+def default_memory(engine: Engine) -> int:
+    """Return the bytes that a container may use if the site sets no limit; 0 for all.
+
+    A lab that needs too much memory then ends by itself, and not the server's other work.
+    """
+    if settings.find("LABS_MEMORY") is not None:
+        return 0
+    return int(engine.memory * SHARE_OF_MEMORY)
 
 
 def refuse_other_target(placement: Placement, gfx: str) -> None:

@@ -41,20 +41,25 @@ def test_an_untouched_sheet_fails_and_shows_the_first_exercise(sheet: Clone) -> 
     assert record(sheet)["parts"]["add"]["tries"] == 0
 
 
-def test_one_mistake_is_shown_at_a_time_unless_all_are_asked_for(sheet: Clone) -> None:
+def test_one_mistake_is_shown_in_full_and_of_others_a_line(
+    sheet: Clone,
+) -> None:
     write_next(sheet, "return a - b")
     write_next(sheet, "return n")
     first = sheet.labs("check", "LLM90")
     assert first.code == 1, first
     assert marks(first) == {"add": "✗", "Counter.count": "✗"}
     assert "is that a difference?" in first.out
-    assert "is the total kept?" not in first.out
+    others = first.out.partition("Wrong, too:")[2]
+    assert re.search(r"^ Counter.count .*is the total kept\?", others, re.MULTILINE)
+    assert "in full: invoke check LLM90 --all" in others
     assert re.search(r"^ expected +5$", first.out, re.MULTILINE)
     assert re.search(r"^ got +-1$", first.out, re.MULTILINE)
     assert "experiments" not in first.out
     every = sheet.labs("check", "LLM90", "--all")
     assert "is that a difference?" in every.out
     assert "is the total kept?" in every.out
+    assert "Wrong, too" not in every.out
 
 
 def test_hints_are_shown_one_by_one_and_counted(sheet: Clone) -> None:

@@ -26,6 +26,7 @@ SPEC = ContainerSpec(
     tmpfs=("/tmp:size=1g",),
     pids_limit=4096,
     mem_limit=2**30,
+    memswap_limit=2**30,
     cpus=1.5,
     binds=(Bind("/clone/labs", "/lab/labs", True),),
     requests=(GpuRequest("nvidia", ("0",)),),
@@ -40,6 +41,7 @@ def test_a_seat_is_as_hardened_as_compose_yaml_says() -> None:
     assert config["security_opt"] == ["no-new-privileges:true"]
     assert (config["pids_limit"], config["mem_limit"]) == (4096, 2**30)
     assert config["memswap_limit"] == 2**30
+    assert config["log_config"]["Config"] == {"max-size": "10m", "max-file": "2"}
     assert config["cpu_quota"] == 1.5 * config["cpu_period"]
     assert "nano_cpus" not in config
     mounts = {mount["Target"]: (mount["Source"], mount["ReadOnly"]) for mount in config["mounts"]}

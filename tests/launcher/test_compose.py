@@ -22,6 +22,7 @@ RECORDED = {
     "environment": {"TZ": "UTC0"},
     "init": True,
     "mem_limit": "8589934592",
+    "memswap_limit": "8589934592",
     "network_mode": "none",
     "pids_limit": 4096,
     "pull_policy": "never",
@@ -109,6 +110,7 @@ def test_the_sdk_and_docker_run_get_the_same_settings() -> None:
     arguments = container.sdk_arguments()
     line = container.docker_run_command()
     assert arguments["tmpfs"] == {"/tmp": "mode=1777,size=1g"}
+    assert arguments["memswap_limit"] == 2**33
     assert arguments["mounts"][0]["ReadOnly"] and not arguments["mounts"][1]["ReadOnly"]
     for word in (
         "--read-only",
@@ -119,6 +121,7 @@ def test_the_sdk_and_docker_run_get_the_same_settings() -> None:
         f"--shm-size={2**30}",
         "--pids-limit=4096",
         f"--memory={2**33}",
+        f"--memory-swap={2**33}",
         "type=bind,source=/clone/labs,target=/lab/labs,readonly",
     ):
         assert word in line

@@ -95,6 +95,24 @@ def test_a_known_error_has_a_card(text: str, what: str) -> None:
     assert card.code == 3
 
 
+CDI = "Error: setting up CDI devices: unresolvable CDI devices {}=0"
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "not_named"),
+    [
+        ("docker: 'compose' is not a docker command.", "--runtime venv", "LABS"),
+        ("lookup registry.invalid: no such host", "LABS_BASE_IMAGE=… invoke build", "amd"),
+        (CDI.format("nvidia.com/gpu"), "sudo nvidia-ctk cdi generate", "LABS_DEVICES"),
+        (CDI.format("nvidia.com/gpu"), "--runtime venv", "amd-ctk"),
+        (CDI.format("amd.com/gpu"), "sudo amd-ctk cdi generate; or LABS_DEVICES=nodes", "nvidia"),
+    ],
+)
+def test_a_fix_names_what_helps_and_nothing_else(text: str, named: str, not_named: str) -> None:
+    fix = explain(text, "").fix
+    assert named in fix and not_named not in fix
+
+
 def test_the_card_that_names_the_engines_group_says_what_it_may_do() -> None:
     card = explain(f"permission denied ... unix://{SOCKET}: docker.sock", "")
     assert "as powerful as root" in card.why

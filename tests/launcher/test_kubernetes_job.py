@@ -138,8 +138,8 @@ OTHERS: dict[str, Any] = {
     "command": ("--x",),
 }
 # The device plugin attaches the GPUs, the launcher alone uses labels and standard input, and the
-# manifest's header names the limit of processes.
-ELSEWHERE = {"devices", "requests", "labels", "reads_input", "pids_limit"}
+# manifest's header names the limit of processes. A pod gets no swap.
+ELSEWHERE = {"devices", "requests", "labels", "reads_input", "pids_limit", "memswap_limit"}
 
 
 def test_every_setting_of_a_container_is_known() -> None:

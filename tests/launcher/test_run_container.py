@@ -8,7 +8,7 @@ from pathlib import Path
 
 import docker
 from launcher.engine import container as run_container
-from launcher.engine.client import Engine
+from launcher.engine.client import Engine, connect
 from launcher.engine.container_spec import Bind, ContainerSpec
 from tests.conftest import BIN, SOMEBODY, Clone, as_user
 from tests.kit.every_finding import NOTHING
@@ -43,6 +43,9 @@ print(json.dumps({
     "first": open("/proc/1/comm").read().strip(),
     "shm": os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize,
     "devices": sorted(os.listdir("/dev")),
+    "memory": [open(name).read().strip() for name in (
+        "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+    ) if os.path.exists(name)],
 }))
 """
 )
@@ -69,6 +72,11 @@ def test_a_lab_is_confined_to_its_container(clone: Clone) -> None:
     assert not (clone.path / "labs" / "written").exists()
     assert seen["first"] in ("docker-init", "tini")
     assert seen["shm"] == 2**30
+    machine = connect().memory
+    if machine:  # the engine can limit memory
+        (limit,) = map(int, seen["memory"])
+        assert 0.79 * machine < limit <= 0.8 * machine
+        assert f"It may use {limit / 2**30:.0f} GiB of memory; LABS_MEMORY" in ended.err
     assert not {"kfd", "dri", "nvidia0", "kvm", "fuse"} & set(seen["devices"])
 
 

@@ -1,9 +1,12 @@
 """The site's settings: where they are set, and the cards for values that aren't allowed."""
 
 from pathlib import Path
+from unittest.mock import MagicMock
 
 from common.cards import Card
 from launcher import settings
+from launcher.engine.client import Engine
+from launcher.run import service
 from tests.conftest import Clone
 
 import pytest
@@ -86,3 +89,17 @@ def test_a_launch_refuses_an_invalid_limit(clone: Clone, name: str, value: str) 
     assert f"what: {name}={value} isn't possible.\nwhy: It is set in the shell." in ended.err
     assert f"fix: {name}=" in ended.err
     assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("setting", "memory", "limit"),
+    [(None, 10 * 2**30, 8 * 2**30), ("0", 10 * 2**30, 0), ("4g", 2**30, 0), (None, 0, 0)],
+)
+def test_without_a_setting_a_container_gets_four_fifths_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch, setting: str | None, memory: int, limit: int
+) -> None:
+    monkeypatch.delenv("LABS_MEMORY", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("LABS_MEMORY", setting)
+    engine = Engine(MagicMock(), rootless=False, root_dir="", memory=memory)
+    assert service.default_memory(engine) == limit

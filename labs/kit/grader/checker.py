@@ -152,6 +152,9 @@ class Checker:
         for verdict in shown:
             self.show(verdict)
         already = {verdict.part for verdict in shown}
+        if not self.request.watch:  # there one exercise is written after the other
+            others = [verdict for verdict in wrong if verdict.part not in already]
+            feedback.print_other_mistakes(self.lesson.name, others)
         for part in self._named(self.request.hint, verdicts):
             if part not in already:
                 line(f"\n{part}", "bold")

@@ -1,7 +1,9 @@
 """Describe where two values first differ, in one line each."""
 
 import math
+import re
 from collections.abc import Iterator
+from types import FunctionType, MethodType
 from typing import Any, cast
 
 from labs.kit.records import show
@@ -12,6 +14,7 @@ from torch import Tensor
 MAX_NUMBERS = 12  # of a tensor that is shown in full
 MAX_CHARACTERS = 90
 ROUNDING = 1e-5
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object without a repr of its own
 
 
 def _members(value: Any) -> list[Any]:
@@ -33,7 +36,9 @@ def describe(value: Any) -> str:
     members = _members(value)
     if any(isinstance(member, Tensor) for member in members):
         return f"({', '.join(map(describe, members))})"
-    text = " ".join(repr(cast(object, value)).split())
+    if isinstance(value, FunctionType | MethodType):
+        return "a function" if value.__name__ == "<lambda>" else f"the function {value.__name__}"
+    text = ADDRESS.sub("", " ".join(repr(cast(object, value)).split()))
     return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"
 
 

@@ -70,6 +70,15 @@ def print_mistake(place: str, verdict: Verdict, exercise: Exercise) -> None:
         labelled("printed", verdict.printed)
 
 
+def print_other_mistakes(lab: str, verdicts: Sequence[Verdict]) -> None:
+    """Print what is wrong with further parts, in one line each."""
+    if verdicts:
+        line("\nWrong, too:", "bold")
+        for verdict in verdicts:
+            labelled(verdict.part, verdict.message.partition("\n")[0])
+        line(f" in full: invoke check {lab} --all")
+
+
 def print_hints(exercise: Exercise, number: int, lab: str, done: bool, another: str = "") -> None:
     """Print the first `number` hints; all of them once the part is right.
 

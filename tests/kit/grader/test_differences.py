@@ -14,3 +14,14 @@ def test_iterators_are_not_compared_and_have_no_address() -> None:
     assert difference(iter([1]), iter([2])) == {}
     assert difference((i for i in [1]), None) == {"expected": "a generator", "got": "None"}
     assert describe(x for x in [1]) == "a generator"
+
+
+class Plain:
+    """An object without a repr of its own."""
+
+
+def test_functions_and_objects_have_a_name_and_no_address() -> None:
+    assert describe(lambda x: x) == "a function"
+    assert describe(describe) == "the function describe"
+    assert describe("x".upper) == "<built-in method upper of str object>"
+    assert describe(Plain()).endswith("Plain object>")
