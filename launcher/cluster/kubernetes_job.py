@@ -1,26 +1,21 @@
 """`invoke manifest`: a Kubernetes Job that runs a lab as compose.yaml describes its container."""
 
-import json
 import re
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from common.cards import WRONG_USAGE, Card, print_status, refuse_value
+from launcher.cluster.templates import render
 from launcher.engine import compose
 from launcher.engine.container_spec import ContainerSpec
-from launcher.environment.stack import refuse_gpus_of_cpu
+from launcher.environment.stack import STACKS, refuse_gpus_of_cpu
 from launcher.run.file_owner import file_owner
 from launcher.run.lab_command import LabCommand
 from launcher.run.service import local_time_zone
 
-TEMPLATE = Path(__file__).with_name("kubernetes_job.yaml.j2")
-STACKS = ("cpu", "cuda", "rocm")
-# The names by which the vendors' device plugins offer GPUs.
-# https://github.com/ROCm/k8s-device-plugin, https://github.com/NVIDIA/k8s-device-plugin
-RESOURCES = {"rocm": "amd.com/gpu", "cuda": "nvidia.com/gpu"}
+TEMPLATE = "kubernetes_job.yaml.j2"
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
-_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _SIZE = re.compile(r"[:,]size=(\d+)([kmg])(,|$)", re.IGNORECASE)
 _KNOWN_SECURITY = {"no-new-privileges:true", "seccomp=unconfined", "label=disable"}
 
@@ -36,11 +31,10 @@ def write(command: LabCommand, stack: str, gpus: str, image: str, claim: str) ->
         claim: The PersistentVolumeClaim that has a copy of the clone.
 
     Raises:
-        Card: If the stack, the number of GPUs or the claim is invalid, Compose is missing, or
-            compose.yaml and its override have a setting that a Job doesn't have.
+        Card: If an option is invalid, Compose is missing, or a Job can't express a setting of it.
     """
     count = _number_of_gpus(stack, gpus)
-    if not _NAME.fullmatch(claim) or ".." in claim or ".-" in claim or "-." in claim:
+    if not _NAME.fullmatch(claim):
         why = "Kubernetes takes lower-case letters, digits, - and . between them."
         raise Card(f"--claim can't be {claim!r}.", why, "kubectl get pvc lists them", WRONG_USAGE)
     owner = file_owner()
@@ -69,9 +63,7 @@ def _number_of_gpus(stack: str, gpus: str) -> int:
     if stack not in STACKS:
         refuse_value("--stack", stack, STACKS)
     if stack == "cpu":
-        if gpus:
-            refuse_gpus_of_cpu()
-        return 0
+        return refuse_gpus_of_cpu() if gpus else 0
     count = int(gpus or 1) if (gpus or "1").isdecimal() else 0
     if count < 1:
         why = "A cluster chooses the cards, so a Job can only ask for a number of them."
@@ -86,29 +78,13 @@ def manifest(spec: ContainerSpec, command: LabCommand, stack: str, gpus: int, cl
     Raises:
         Card: If the container spec has a setting that a Job doesn't have.
     """
-    import jinja2
-
     sizes = {mount.partition(":")[0]: _SIZE.search(mount) for mount in spec.tmpfs}
     _refuse_unknown(spec, all(sizes.values()))
     memory = {path: f"{size[1]}{size[2].upper()}i" for path, size in sizes.items() if size}
     if spec.shm_size:
         memory["/dev/shm"] = str(spec.shm_size)
-    limits: dict[str, str | int] = {"cpu": f"{spec.cpus:g}"} if spec.cpus else {}
-    if spec.mem_limit:
-        limits["memory"] = str(spec.mem_limit)
-    if gpus:
-        limits[RESOURCES[stack]] = gpus
-    # A DNS label: llm10, llm10-plus, llm01-and-10-more.
-    name = command.name.lower().replace("+", "-plus").replace(" ", "-")
-    uid, _, gid = spec.user.partition(":")
-    environment = jinja2.Environment(
-        trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["text"] = lambda value: json.dumps(value, ensure_ascii=False)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    args = [*spec.command, *command.words]
-    job = {"name": name, "args": args, "claim": claim, "limits": limits, "memory": memory}
-    return template.render(spec=spec, command=command, uid=uid, gid=gid, **job)
+    lab = {"name": command.name, "words": command.words, "stack": stack, "gpus": gpus}
+    return render(TEMPLATE, spec=spec, memory=memory, claim=claim, **lab)
 
 
 def _refuse_unknown(spec: ContainerSpec, tmpfs_have_sizes: bool) -> None:

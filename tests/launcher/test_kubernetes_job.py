@@ -8,7 +8,7 @@ from typing import Any
 from common.cards import Card
 from launcher import ROOT
 from launcher.cluster import kubernetes_job
-from launcher.cluster.kubernetes_job import RESOURCES
+from launcher.cluster.templates import FOLDER
 from launcher.engine import compose
 from launcher.engine.container_spec import Bind, ContainerSpec, GpuRequest, Port
 from launcher.run.file_owner import Owner
@@ -23,6 +23,7 @@ LAB = LabCommand(("LLM10",), ("--size", "small"))
 # compose.yaml in Compose's resolved form depends on these variables only
 USER = {"LABS_UID": "1234", "LABS_GID": "2345", "LABS_TZ": "CET-1", "LABS_GFX": "gfx942"}
 STACKS = {"cpu": 0, "cuda": 2, "rocm": 8}
+RESOURCES = {"cuda": "nvidia.com/gpu", "rocm": "amd.com/gpu"}
 
 
 def spec_of(stack: str, **variables: str) -> ContainerSpec:
@@ -144,7 +145,7 @@ ELSEWHERE = {"devices", "requests", "labels", "reads_input", "pids_limit", "mems
 
 def test_every_setting_of_a_container_is_known() -> None:
     assert {field.name for field in fields(ContainerSpec)} == OTHERS.keys() | ELSEWHERE
-    assert "podPidsLimit" in kubernetes_job.TEMPLATE.read_text(encoding="utf-8")
+    assert "podPidsLimit" in (FOLDER / kubernetes_job.TEMPLATE).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("setting", OTHERS)
