@@ -9,13 +9,13 @@ from pathlib import Path
 
 from common.cards import Card, print_status
 from launcher import ROOT
-from launcher.engine.client import is_rootless
+from launcher.engine.client import Engine, running_engine
 from launcher.gpu.detect import Machine, detect
 from launcher.gpu.model import AMD, NVIDIA, Gpu
 from launcher.gpu.visible import SEATS, visible_gpus
 from launcher.run.file_owner import Owner, container_user, file_owner, give_to, make_folder
 from launcher.run.placement import container_device_user
-from launcher.run.service import local_time_zone
+from launcher.run.service import local_time_zone, share_of_memory
 
 MARK = "# Written by `invoke dotenv`"
 USER_SECTION = "# ---- Lines below are yours. They override the lines above. ----"
@@ -52,9 +52,10 @@ def write(file: str = "") -> None:
     path = Path(file).expanduser() if file else ROOT / ".env"
     user_section = _user_section(path)
     owner = file_owner()
-    rootless = is_rootless()
+    engine = running_engine()
+    rootless = engine is not None and engine.rootless
     machine = detect(user=container_device_user(rootless, owner))
-    lines = user_lines(owner, rootless, ROOT) + gpu_lines(machine, owner)
+    lines = user_lines(owner, rootless, ROOT) + limit_lines(engine) + gpu_lines(machine, owner)
     text = HEADER.format(host=socket.gethostname()) + "\n" + "\n".join(map(str, lines))
     try:
         _replace(path, f"{text}\n{USER_SECTION}\n{user_section}", owner)
@@ -98,6 +99,13 @@ def user_lines(owner: Owner, rootless: bool, clone: Path) -> list[Line]:
         make_folder(outputs, owner)
         lines.append(Line("LABS_OUTPUTS", str(outputs), "You can't write to the clone."))
     return lines
+
+
+def limit_lines(engine: Engine | None) -> list[Line]:
+    """Return the line about memory, if the engine can limit a container's."""
+    memory = share_of_memory(engine) if engine is not None else 0
+    comment = "The bytes that a container may use: four fifths of the machine's. 0 means no limit."
+    return [Line("LABS_MEMORY", str(memory), comment)] if memory else []
 
 
 def gpu_lines(machine: Machine, owner: Owner) -> list[Line]:

@@ -87,12 +87,11 @@ def _show_output(log: Path, start: int) -> int:
 
 def _cancel_or_leave(number: str) -> None:
     """Ask on a terminal whether to cancel a job; a second Ctrl-C leaves it."""
-    print(
-        f"\nCancel job {number}, or leave it running? [c/L] ", end="", file=sys.stderr, flush=True
-    )
+    question = f"\nCancel job {number}, or leave it running? [c/L] "
     answer = ""
-    # Suppressed: the terminal is gone, or Ctrl-C.
+    # Suppressed: the terminal is gone, or Ctrl-C, from the moment when the question is shown.
     with _ctrl_c_again(), suppress(OSError, KeyboardInterrupt):
+        print(question, end="", file=sys.stderr, flush=True)
         answer = sys.stdin.readline()
     if answer.strip().lower().startswith("c"):
         slurm_jobs.cancel(number)

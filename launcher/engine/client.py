@@ -81,9 +81,9 @@ def _first_uid(info: dict[str, Any]) -> int:
     return int(match[1]) if match else 0
 
 
-def is_rootless() -> bool:
-    """Return whether the running engine is rootless; False if this user can't use one."""
+def running_engine() -> Engine | None:
+    """Return the running engine; None if there is none, or this user can't use it."""
     try:
-        return connect().rootless
+        return connect()
     except (NoEngine, Card):
-        return False
+        return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.cards import Card
 from common.table import print_table
-from launcher.engine.client import is_rootless
+from launcher.engine.client import running_engine
 from launcher.environment.stack import choose_stack, format_memory
 from launcher.gpu.access import User
 from launcher.gpu.detect import Machine, detect
@@ -54,7 +54,9 @@ def _container_notes() -> list[str]:
     for_caller = detect(ask_nvidia_smi=False).gpus
     if not for_caller:
         return []
-    user = container_device_user(is_rootless(), file_owner())
+    engine = running_engine()
+    rootless = engine is not None and engine.rootless
+    user = container_device_user(rootless, file_owner())
     for_container = detect(user=user, ask_nvidia_smi=False).gpus
     notes: list[str] = []
     for outside, inside in zip(for_caller, for_container, strict=True):

@@ -19,7 +19,6 @@ from launcher.run import folder_problems
 from launcher.run.file_owner import Owner, container_user, make_writable_folder
 from launcher.run.placement import Placement
 
-SHARE_OF_MEMORY = 0.8  # of the engine's machine
 HUB_CACHE = "/tmp/cache/huggingface"
 
 
@@ -92,7 +91,12 @@ def default_memory(engine: Engine) -> int:
     """
     if settings.find("LABS_MEMORY") is not None:
         return 0
-    return int(engine.memory * SHARE_OF_MEMORY)
+    return share_of_memory(engine)
+
+
+def share_of_memory(engine: Engine) -> int:
+    """Return four fifths of the bytes of the engine's machine; 0 if it can't limit memory."""
+    return engine.memory * 4 // 5
 
 
 def refuse_other_target(placement: Placement, gfx: str) -> None:

@@ -82,8 +82,8 @@ def test_the_puzzle_names_the_precision_of_its_small_products(
     assert run.accelerator.mixed_precision == "no"
 
     @contextmanager
-    def in_bf16(rows: int, width: int) -> Iterator[None]:
-        del rows, width
+    def in_bf16(width: int) -> Iterator[None]:
+        del width
         run.precision = "bf16"
         yield
         run.precision = "fp32"

@@ -35,7 +35,7 @@ def values(*gpus: Gpu) -> dict[str, str]:
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the path of the file, on a machine with one GPU and a rootful engine."""
     monkeypatch.setattr(dotenv, "detect", lambda **_: Machine((mi300x(0),)))
-    monkeypatch.setattr(dotenv, "is_rootless", lambda: False)
+    monkeypatch.setattr(dotenv, "running_engine", lambda: None)
     return tmp_path / ".env"
 
 

@@ -120,7 +120,7 @@ def test_more_learners_than_seats_are_to_be_fixed(tmp_path: Path) -> None:
 def test_learners_who_would_wait_for_a_gpu_are_worth_knowing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int, state: str
 ) -> None:
-    described = HubGpus("rocm", (), "auto", 1, 1, 1)
+    described = HubGpus("rocm", (), "auto", 1, 1)
     monkeypatch.setattr(hub_gpus, "place", lambda *_: None)
     monkeypatch.setattr(hub_gpus, "describe", lambda *_: described)
     monkeypatch.setattr(HubGpus, "seats", count)
