@@ -1,12 +1,11 @@
 """The certificate of a server: whether its key fits, and from when until when it is valid.
 
-Python's ssl module doesn't show the dates of a server's own certificate.
+Python's ssl module doesn't show the dates of a server's own certificate: the program openssl does.
 """
 
-import base64
-import binascii
 import re
 import ssl
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +16,6 @@ _KEY = re.compile(rf"{_BEGIN} (?:\w+ )*PRIVATE KEY-----")
 _LOCKED = re.compile(rf"{_BEGIN} ENCRYPTED|^Proc-Type: 4,ENCRYPTED", re.MULTILINE)
 _MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 _PEM = re.compile(r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
-# Tags of DER: https://www.itu.int/rec/T-REC-X.690
-_VERSION = 0xA0
-_SEQUENCE = 0x30
-_FORMATS = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
 
 
 def refuse_no_pair(certificate: Path, key: Path) -> None:
@@ -60,61 +55,22 @@ def _no_password() -> str:
     return ""  # without this function, OpenSSL asks on the terminal
 
 
-def validity(pem: str) -> tuple[datetime, datetime]:
-    """Return from when until when the first certificate of a PEM text is valid.
-
-    The fields are those of RFC 5280, section 4.1. The signature isn't checked.
+def validity(certificate: Path) -> tuple[datetime, datetime]:
+    """Return from when until when the first certificate of a PEM file is valid.
 
     Raises:
-        ValueError: If the text has no certificate.
+        ValueError: If openssl can't read the file, or isn't installed.
     """
-    found = _PEM.search(pem)
-    if found is None:
-        raise ValueError("it has no certificate")
+    command = ["openssl", "x509", "-noout", "-startdate", "-enddate", "-in", str(certificate)]
     try:
-        certificate = _enter(base64.b64decode(found[1]), _SEQUENCE)
-        fields = _enter(certificate, _SEQUENCE)
-        if fields[:1] == bytes([_VERSION]):
-            fields = _skip(fields)
-        for _ in ("serial number", "algorithm", "issuer"):
-            fields = _skip(fields)
-        dates = _enter(fields, _SEQUENCE)
-        return _time(dates), _time(_skip(dates))
-    except (IndexError, binascii.Error) as error:
-        raise ValueError("its certificate is cut") from error
+        shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    except FileNotFoundError as error:
+        raise ValueError("the program openssl isn't installed") from error
+    except subprocess.CalledProcessError as error:
+        raise ValueError(error.stderr.strip().splitlines()[0]) from error
+    begin, end = (line.split("=", 1)[1] for line in shown.stdout.splitlines())
+    return _time(begin), _time(end)
 
 
-def _element(data: bytes) -> tuple[int, bytes, bytes]:
-    """Return the tag and content of the first element, and what follows it.
-
-    Raises:
-        IndexError: If the element is cut.
-    """
-    tag = data[0]
-    size = data[1]
-    begin = 2
-    if size & 0x80:  # the size is in as many bytes as the lower bits say
-        begin += size & 0x7F
-        size = int.from_bytes(data[2:begin], "big")
-    end = begin + size
-    if len(data) < end:
-        raise IndexError(end)
-    return tag, data[begin:end], data[end:]
-
-
-def _enter(data: bytes, expected: int) -> bytes:
-    tag, content, _ = _element(data)
-    if tag != expected:
-        raise ValueError(f"its certificate has the tag {tag:#x} in place of {expected:#x}")
-    return content
-
-
-def _skip(data: bytes) -> bytes:
-    return _element(data)[2]
-
-
-def _time(data: bytes) -> datetime:
-    tag, content, _ = _element(data)
-    if tag not in _FORMATS:
-        raise ValueError(f"its certificate has the tag {tag:#x} in place of a time")
-    return datetime.strptime(content.decode(), _FORMATS[tag]).replace(tzinfo=UTC)
+def _time(text: str) -> datetime:
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC)

@@ -166,7 +166,7 @@ def https(hub: HubSettings, folder: Path) -> Finding:
     file = folder / hub.certificate
     try:
         certificate.refuse_no_pair(file, folder / hub.key)
-        begin, end = certificate.validity(file.read_text(encoding="utf-8"))
+        begin, end = certificate.validity(file)
     except Card as card:
         return from_card("hub HTTPS", card)
     except ValueError as error:

@@ -296,10 +296,16 @@ def test_a_chain_after_2049_is_read_at_its_first_certificate(tmp_path: Path) -> 
     assert finding.state == OK and f"valid until {year}-" in finding.value
 
 
-@pytest.mark.parametrize("text", ["", CUT, CUT.replace("MII", "AII")])
-def test_a_text_without_a_certificate_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"its certificate|no certificate"):
-        certificate.validity(text)
+def test_dates_that_openssl_can_not_read_are_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cut.pem").write_text(CUT)
+    with pytest.raises(ValueError, match="certificate"):
+        certificate.validity(tmp_path / "cut.pem")
+    key_pair(tmp_path, "one")
+    monkeypatch.setenv("PATH", "")
+    finding = find_https(tmp_path)
+    assert finding.state == FIX and "openssl isn't installed" in finding.value
 
 
 def test_missing_and_old_images_of_the_hub_are_to_be_fixed(
