@@ -1,1 +1,4 @@
-"""Serve lessons and sheets in JupyterLab, from a container or an environment."""
+"""Serve lessons and sheets in JupyterLab, from a container or an environment.
+
+`tasks.py` calls `run.run`. Preflight starts many servers at once with `server`.
+"""
