@@ -82,7 +82,7 @@ def _first_uid(info: dict[str, Any]) -> int:
 
 
 def running_engine() -> Engine | None:
-    """Return the running engine; None if there is none, or this user can't use it."""
+    """Return the running engine; None without one, or if this user can't use it."""
     try:
         return connect()
     except (NoEngine, Card):

@@ -65,9 +65,9 @@ def validity(certificate: Path) -> tuple[datetime, datetime]:
     try:
         shown = subprocess.run(command, capture_output=True, text=True, check=True)
     except FileNotFoundError as error:
-        raise ValueError("the program openssl isn't installed") from error
+        raise ValueError("openssl isn't installed; the system's package openssl has it") from error
     except subprocess.CalledProcessError as error:
-        raise ValueError(error.stderr.strip().splitlines()[0]) from error
+        raise ValueError(error.stderr.strip().partition("\n")[0]) from error
     begin, end = (line.split("=", 1)[1] for line in shown.stdout.splitlines())
     return _time(begin), _time(end)
 

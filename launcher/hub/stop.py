@@ -56,7 +56,7 @@ def stop(dry: bool) -> int:
 
 
 def _copy_work(engine: Engine) -> str:
-    """Make a copy if anybody has a seat; return a line that names it or why there is none."""
+    """Make a copy if anybody has a seat; return a line that names it, or the reason."""
     seats, _ = _seats_and_networks(engine)
     if not seats or not hub_compose.containers(engine):
         return ""

@@ -38,7 +38,7 @@ def name(value: Any) -> str:
 
 
 def password(shortest: int) -> Callable[[Any], str]:
-    """Return a check of passwords; an empty one is none.
+    """Return a check of passwords; an empty text means no password.
 
     Args:
         shortest: The least number of characters.

@@ -5,9 +5,11 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 from common.cards import Card
 from launcher import ROOT, dotenv
+from launcher.engine.client import Engine
 from launcher.gpu.detect import Machine
 from launcher.gpu.model import AMD, NVIDIA, Gpu
 from launcher.run.file_owner import Owner
@@ -33,7 +35,7 @@ def values(*gpus: Gpu) -> dict[str, str]:
 
 @pytest.fixture
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the path of the file, on a machine with one GPU and a rootful engine."""
+    """Return the path of the file, on a machine with one GPU and no engine."""
     monkeypatch.setattr(dotenv, "detect", lambda **_: Machine((mi300x(0),)))
     monkeypatch.setattr(dotenv, "running_engine", lambda: None)
     return tmp_path / ".env"
@@ -106,6 +108,15 @@ def test_a_rootless_engine_gives_uid_0() -> None:
     lines = {line.name: line.value for line in dotenv.user_lines(ALICE, rootless=True, clone=ROOT)}
     assert (lines["LABS_UID"], lines["LABS_GID"]) == ("0", "0")
     assert lines["COMPOSE_PROJECT_NAME"] == "llm-labs-1000"
+
+
+@pytest.mark.parametrize(("memory", "values"), [(10 * 2**30, ["8589934592"]), (0, [])])
+def test_four_fifths_of_the_memory_if_the_engine_can_limit_it(
+    memory: int, values: list[str]
+) -> None:
+    engine = Engine(MagicMock(), rootless=False, root_dir="", memory=memory)
+    assert [line.value for line in dotenv.limit_lines(engine)] == values
+    assert dotenv.limit_lines(None) == []
 
 
 def test_every_variable_has_a_comment_above_it(env: Path) -> None:

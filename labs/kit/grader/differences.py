@@ -14,7 +14,7 @@ from torch import Tensor
 MAX_NUMBERS = 12  # of a tensor that is shown in full
 MAX_CHARACTERS = 90
 ROUNDING = 1e-5
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object without a repr of its own
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object whose class defines no __repr__
 
 
 def _members(value: Any) -> list[Any]:
